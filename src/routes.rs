@@ -22,16 +22,16 @@ use crate::outputs::profile::CpuProfile;
 use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
 
-/// HTTP inputs with state of their own, which stays when settings change.
+/// Inputs over HTTP that keep state across reloads.
 #[derive(Debug)]
 pub struct Stateful {
     webhooks: Arc<Webhooks>,
-    /// The key of the tokens in pages.
+    /// The key for tokens in pages.
     token_key: Arc<TokenKey>,
 }
 
 impl Stateful {
-    /// The inputs with their stored state.
+    /// Creates the inputs, and restores their stored state.
     pub fn new(config: &Config, context: &Context) -> Self {
         Stateful {
             webhooks: Webhooks::new(&config.push.webhooks, context),
@@ -45,10 +45,10 @@ impl Stateful {
     }
 }
 
-/// All routes. The first pattern that matches wins, so inputs come before the outputs
-/// that share their paths, and pages for browsers before both.
+/// All routes. The first pattern that matches wins, so inputs come before outputs that
+/// share their paths, and pages for browsers before both.
 ///
-/// Each line is one input or output. Its folder has the patterns, methods, parameters and
+/// Each line is one input or output, whose folder defines patterns, methods, parameters and
 /// roles.
 pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route> {
     let (exporter, push) = (&config.exporter, &config.push);
@@ -73,7 +73,7 @@ pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route
     routes
 }
 
-/// The routes of `lifecycle.listen`: health checks, and the proxy's own metrics alone.
+/// The routes of `lifecycle.listen`: health checks, and only the proxy's own metrics.
 pub fn lifecycle(config: &Config, context: &Context) -> Vec<Route> {
     let metrics = Metrics::of_own(context);
     let status = Status::new(config.web.front.link_prefix(), context);
@@ -97,7 +97,7 @@ mod tests {
     use crate::store::{Store, StoreLimits};
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
-    /// All routes, with those that a setting enables.
+    /// All routes, including those that a setting enables.
     fn routes() -> Vec<Route> {
         let mut config = Config::default();
         config.push.groups.enable_admin_api = true;
@@ -173,7 +173,7 @@ mod tests {
                 _ => in_table = false,
             }
         }
-        // The reply to a push without a job is 404, so that route is not documented.
+        // A push without a job is answered with 404, so that route is not documented.
         let routes = routes();
         let known = routes.iter().filter(|route| route.name != "unknown");
         let mut served: Vec<String> = known.map(columns).collect();

@@ -1,5 +1,5 @@
-//! What the pages for browsers show of inputs and of the configuration, which outputs do
-//! not know.
+//! Content of the browser pages about inputs and the configuration, which outputs cannot
+//! import.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::inputs::webhooks::{Webhooks, names};
 use crate::outputs::page::{Page, ReadWebhooks, SettingsInUse, Shell, ShownInput, ShownWebhook};
 use crate::telemetry::ListenerName;
 
-/// The pages of a configuration.
+/// The pages for a configuration.
 pub(super) fn page(config: &Config, context: &Context, stateful: &Stateful) -> Arc<Page> {
     let front = &config.web.front;
     let is_secure = front.origin().is_some_and(|it| it.starts_with("https:"));
@@ -24,8 +24,8 @@ pub(super) fn page(config: &Config, context: &Context, stateful: &Stateful) -> A
     Page::new(shell, settings, webhooks, &stateful.token_key, context)
 }
 
-/// The settings by table and key, with secrets redacted. Of targets there are only the
-/// names: they can be many, and the page of each has its settings.
+/// The settings by table and key, with secrets redacted. Targets are listed by name only:
+/// there may be many, and each has a page with its settings.
 fn table_of(config: &Config) -> Table {
     let mut config = config.clone();
     let targets = std::mem::take(&mut config.poll_external.targets);
@@ -58,7 +58,7 @@ fn read_webhooks(webhooks: &Arc<Webhooks>) -> ReadWebhooks {
     })
 }
 
-/// The inputs with the addresses that are configured, in the order of the document.
+/// The inputs with their configured addresses, in the order of the documentation.
 fn inputs(settings: &Table, config: &Config) -> Vec<ShownInput> {
     let receiver = &config.receiver;
     let is_on = |setting: &str| match setting {
@@ -117,7 +117,7 @@ fn inputs(settings: &Table, config: &Config) -> Vec<ShownInput> {
     inputs.into_iter().map(shown).collect()
 }
 
-/// The addresses of a setting: a text, a table with an address, or a list of them.
+/// The addresses of a setting: a string, a table with an address, or a list of these.
 fn addresses(settings: &Table, setting: &str) -> Vec<String> {
     fn of(value: &Value) -> Vec<String> {
         match value {

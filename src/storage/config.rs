@@ -13,8 +13,8 @@ const AUTO: &str = "auto";
 /// The settings of `[storage]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// The directory; empty keeps everything in memory, and `auto` takes the directory
-    /// that systemd provides, if it provides one.
+    /// The directory. If empty, everything is kept in memory; `auto` stands for the
+    /// directory that systemd provides, if it provides one.
     pub path: String,
     /// When a push over HTTP is acknowledged.
     pub sync: Sync,
@@ -35,8 +35,8 @@ pub enum Sync {
     Always,
 }
 
-/// Reads the table. `state_directory` is the value of `$STATE_DIRECTORY`, in which
-/// systemd separates several directories by colons.
+/// Reads the table. `state_directory` is the value of `$STATE_DIRECTORY`, a list of
+/// directories that systemd separates by colons.
 pub fn read(mut table: Table<'_>, state_directory: Option<&str>) -> Config {
     let first = state_directory.and_then(|all| all.split(':').next());
     let config = Config {

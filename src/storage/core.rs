@@ -1,4 +1,4 @@
-//! The store with its registry, as state that is stored.
+//! Makes the store with its registry a stored state.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::store::export::{Restoration, RestoreError, Restored};
 pub struct StoredCore(Arc<Store>);
 
 impl StoredCore {
-    /// Stores what `store` holds.
+    /// Makes the content of `store` a stored state.
     pub fn new(store: &Arc<Store>) -> Self {
         StoredCore(Arc::clone(store))
     }

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why storage cannot be opened. The program does not start then, and has changed
-/// nothing in the directory.
+/// Why storage cannot be opened. The program then does not start, and has not changed the
+/// directory.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory has files of something else.
+    /// The directory belongs to another program.
     #[error(
         "storage.path {}: the directory is not empty and was not made by exporter-proxy: \
          name a new or an empty directory", .0.display()
@@ -21,7 +21,7 @@ pub enum OpenError {
     Newer {
         /// The directory.
         directory: PathBuf,
-        /// The format that it has, and the newest that this program reads.
+        /// Its format, and the newest that this program reads.
         problem: String,
     },
     /// Another process has it open.
@@ -30,15 +30,15 @@ pub enum OpenError {
         .0.display()
     )]
     Locked(PathBuf),
-    /// It cannot be created or written.
+    /// The directory cannot be created or written.
     #[error("storage.path {}: the directory cannot be used: {problem}", .directory.display())]
     Unusable {
         /// The directory.
         directory: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         problem: io::Error,
     },
-    /// It cannot be read.
+    /// The stored state cannot be read.
     #[error(
         "storage.path {}: the stored state is damaged: {problem}. Restore the directory from a \
          backup, or move it away to start with nothing", .directory.display()
@@ -64,7 +64,7 @@ impl OpenError {
     }
 }
 
-/// Why records could not be written or synced.
+/// Why records cannot be written or synced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct WriteError {
@@ -74,19 +74,19 @@ pub struct WriteError {
     pub message: String,
 }
 
-/// What kind of failure a disk has.
+/// The kind of a disk failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskProblem {
-    /// No space or quota is left, or a file is too large.
+    /// No space or quota is left, or a file has become too large.
     Full,
-    /// The file system is read-only, or the permission is gone.
+    /// The file system is read-only, or the permission was revoked.
     ReadOnly,
     /// Anything else.
     Failed,
 }
 
 impl DiskProblem {
-    /// All of them, in the order of their metrics.
+    /// All kinds, in the order of their metrics.
     pub const ALL: [DiskProblem; 3] = [
         DiskProblem::Failed,
         DiskProblem::Full,
@@ -102,7 +102,7 @@ impl DiskProblem {
         }
     }
 
-    /// The kind of an error of the operating system.
+    /// Classifies an error of the operating system.
     pub fn of(problem: &io::Error) -> Self {
         use io::ErrorKind;
         match problem.kind() {

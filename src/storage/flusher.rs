@@ -1,5 +1,5 @@
-//! Takes changes and writes them: each second on a thread of its own, and whenever a push
-//! waits. All pushes that wait at one moment are written at once.
+//! Writes changes to the engine: each second on a thread of its own, and whenever a push
+//! waits. One write serves all pushes that wait at that moment.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,46 +18,46 @@ use crate::record::Record;
 /// The longest time between two flushes, and between two syncs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A flush that takes longer is not made on a thread that serves requests.
+/// Flushes that take longer are not made on serving threads.
 const QUICK: Duration = Duration::from_millis(5);
 
-/// The time between two looks at the size on the disk.
+/// The time between two measurements of the size on the disk.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// While storage fails, changes up to this many bytes wait in memory. Past that they are
-/// dropped, and once storage works again everything is written anew.
+/// dropped, and once storage works again all records are written.
 const LONGEST_PENDING: usize = 32 << 20;
 
-/// The key of the record that is written first after a failure, to find out whether
-/// writing works before much is written.
+/// The key of the first record written after a failure. It shows whether writing works
+/// before much is written.
 const PROBE: &[u8] = b"meta/probe";
 
-/// Writes what changes to an engine.
+/// Writes the changes of all states to an engine.
 #[derive(Debug)]
 pub(super) struct Flusher {
     pub(super) engine: Box<dyn Engine>,
-    /// In the order of their layers.
+    /// Sorted by layer.
     pub(super) states: Vec<Arc<dyn Persistent>>,
     pub(super) shared: Arc<Shared>,
-    /// Taken and not written, since the engine fails.
+    /// Changes that were taken and not written, because the engine fails.
     pending: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pending_bytes: usize,
-    /// Whether changes were dropped, so that all records have to be written.
+    /// Whether changes were dropped, so that all records must be written.
     is_incomplete: bool,
     failure: Option<WriteError>,
-    /// Whether something is written that no sync, ended or running, includes.
+    /// Whether there are writes that neither a completed nor a running sync covers.
     is_dirty: bool,
-    /// A sync that runs on a thread of its own.
+    /// The sync that runs on a thread of its own.
     running: Option<RunningSync>,
 }
 
 /// A thread that syncs, and when it began.
 type RunningSync = (JoinHandle<Result<(), WriteError>>, Instant);
 
-/// What a round does about syncing, beside what `storage.sync` demands.
+/// What a round syncs, in addition to what `storage.sync` demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Syncing {
-    /// Nothing.
+    /// It syncs nothing.
     No,
     /// It begins a sync, unless one is running. Nobody waits for it.
     Begin,
@@ -84,7 +84,7 @@ impl Flusher {
         }
     }
 
-    /// Whether storage fails. A try each second is enough then.
+    /// Whether storage fails. One retry each second is then enough.
     pub(super) fn fails(&self) -> bool {
         self.failure.is_some()
     }
@@ -103,7 +103,8 @@ impl Flusher {
         self.shared.stats.disk_bytes.set(bytes);
     }
 
-    /// The stored records whose keys begin with `prefix`. Nothing waits to be written.
+    /// The stored records whose keys begin with `prefix`. The caller has flushed, so no
+    /// changes are missing.
     fn read(&self, prefix: &str) -> ReadAnswer {
         if let Some(failure) = &self.failure {
             return Err(format!("storage fails: {failure}"));
@@ -117,7 +118,7 @@ impl Flusher {
         Ok(records)
     }
 
-    /// Flushes once. The caller reports the result once others can flush.
+    /// Flushes once. The caller reports the result after it has released the flusher.
     pub(super) fn round(&mut self, syncing: Syncing, now: Now) -> Progress {
         let begun = clock::tick();
         let number = self.shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -195,7 +196,8 @@ impl Flusher {
         }
     }
 
-    /// Takes the result of the sync that runs, once it has ended. `wait` waits for that.
+    /// Records the result of the running sync, if it has ended. With `wait`, waits for its
+    /// end.
     fn note_sync_result(&mut self, wait: bool) -> Result<(), WriteError> {
         match self.running.take() {
             Some((thread, begun)) if wait || thread.is_finished() => {
@@ -221,13 +223,13 @@ impl Flusher {
     ) -> Result<(), WriteError> {
         self.shared.stats.sync_durations.record(begun.elapsed());
         if result.is_err() {
-            // What was written since the last sync may be lost.
+            // Writes since the last sync may be lost.
             self.drop_pending();
         }
         result
     }
 
-    /// Takes all changes. The error is that of reading which records are void.
+    /// Takes all changes. The error is a failure to find out which records are void.
     fn take(&self, now: Now) -> (Vec<Record>, Option<WriteError>) {
         let mut taken = Vec::with_capacity(self.states.len());
         take_all(&self.states, now, &mut taken);
@@ -243,7 +245,7 @@ impl Flusher {
         (records, None)
     }
 
-    /// The removals of stored records that are not among all records.
+    /// Removals of the stored records under `prefixes` that `all` does not contain.
     fn void(&self, prefixes: &[String], all: &[Record]) -> Result<Vec<Record>, WriteError> {
         if prefixes.is_empty() {
             return Ok(Vec::new());
@@ -266,11 +268,11 @@ impl Flusher {
         Ok(void)
     }
 
-    /// Tries to write what waits since storage fails.
+    /// Tries to recover and to write the changes that wait.
     fn retry(&mut self, now: Now) -> Result<(), WriteError> {
-        // If it fails, everything is written anew.
+        // After a failed sync, all records are written.
         let _ = self.note_sync_result(true);
-        // States do not have to note changes for as long as storage fails.
+        // Take changes even now, so that states do not collect them while storage fails.
         let mut taken = Vec::with_capacity(self.states.len());
         take_all(&self.states, now, &mut taken);
         match taken.iter().any(|changes| !changes.full.is_empty()) {
@@ -322,7 +324,7 @@ impl Flusher {
         Ok(())
     }
 
-    /// Keeps records that were taken and could not be written.
+    /// Keeps records that were taken but not written.
     fn hold_back(&mut self, records: impl IntoIterator<Item = Record>) {
         for record in records {
             if self.is_incomplete {
@@ -339,14 +341,15 @@ impl Flusher {
         }
     }
 
-    /// Drops what waits: everything will be written anew.
+    /// Drops the changes that wait: all records will be written.
     fn drop_pending(&mut self) {
         self.pending = BTreeMap::new();
         self.pending_bytes = 0;
         self.is_incomplete = true;
     }
 
-    /// Records the result of a round: in metrics, and in the log when it changes.
+    /// Records the result of a round in metrics, and in the log when it differs from the
+    /// last.
     fn note(&mut self, result: Result<(), WriteError>, begun: Instant) {
         let stats = &self.shared.stats;
         let directory = self.shared.directory.display();
@@ -375,7 +378,7 @@ impl Flusher {
     }
 }
 
-/// Flushes on this thread each second and on request, until the last flush is asked for.
+/// Flushes on this thread, each second and on request, until asked for the last flush.
 pub(super) fn run(shared: &Shared) {
     let mut last = clock::tick();
     let mut measured = None;
@@ -400,11 +403,12 @@ pub(super) fn run(shared: &Shared) {
             let is_useful = !failed_before || syncing != Syncing::No;
             let mut progress = is_useful.then(|| flusher.round(syncing, Now::read()));
             if wake == Wake::Close && flusher.fails() && !failed_before {
-                // An earlier sync may have failed. There is no next second in which to recover.
+                // An earlier sync may have failed, and there is no next second in which to
+                // recover.
                 progress = Some(flusher.round(syncing, Now::read()));
             }
             for ReadRequest { prefix, answer } in reads {
-                // A reader that gave up needs no answer.
+                // The reader may have given up.
                 let _ = answer.send(flusher.read(&prefix));
             }
             progress

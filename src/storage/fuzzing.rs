@@ -9,15 +9,15 @@ use crate::record::Record;
 use crate::store::export::{RecordKey, Restoration, Stored};
 use crate::store::{Store, StoreLimits};
 
-/// Ends the lines of the input; triples of bytes follow. Each changes a byte of a record:
-/// the number of the record, the place, and what the byte is combined with.
+/// Ends the lines of the input; triples of bytes follow. Each changes one byte of a record:
+/// number of the record, position in it, and the byte to combine by XOR.
 const END_OF_LINES: u8 = 0xff;
 
-/// Records, as `storage export` writes them, of which bytes can be changed.
+/// Records as `storage export` writes them, with bytes changed.
 ///
-/// A value that is read is written as it was read. A store takes the records or says why
-/// not; if it takes them, a store that is filled from its own records exposes the same. Texts
-/// are not parsed again: the engine's checksums protect them.
+/// A value that can be read is written back the same. A store takes the records or returns
+/// an error; if it takes them, a store restored from its own records exposes the same text.
+/// Texts are not parsed again: the engine's checksums protect them.
 pub fn records(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == END_OF_LINES);
     let (lines, changes) = data.split_at(end.unwrap_or(data.len()));
@@ -28,7 +28,7 @@ pub fn records(data: &[u8]) {
         .lines()
         .filter_map(|line| record_of(line, &[]).ok())
         .collect();
-    // As in an engine, a key is there once.
+    // As in an engine, keys are unique.
     let mut keys = HashSet::new();
     records.retain(|record| keys.insert(record.key.clone()));
     for change in changes.get(1..).unwrap_or_default().chunks_exact(3) {
@@ -62,7 +62,7 @@ pub fn records(data: &[u8]) {
     assert_eq!(again, text);
 }
 
-/// A store that is filled from records, and its text.
+/// A store restored from records, and its text.
 fn restored(records: Vec<Record>, now: Now) -> Option<(Arc<Store>, String)> {
     let limits = StoreLimits {
         apps: 20,

@@ -1,4 +1,4 @@
-//! The handle with which an input waits until what it changed is kept.
+//! The handle through which inputs wait until their changes are kept.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,25 +19,25 @@ use crate::telemetry::StorageStats;
 /// The longest wait for a slow disk. Past it, the push counts as kept in memory only.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Waits until changes are kept. Clones share one storage. Without storage, it costs
+/// Waits until changes are kept. Clones share one storage. Without storage, waiting costs
 /// nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Journal(Option<Arc<Shared>>);
 
-/// A change is not kept: storage fails, or takes too long.
+/// A change is not kept: storage fails or takes too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotKept(String);
 
-/// What the handles and the flusher share.
+/// State shared by the handles and the flusher.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) sync: Sync,
     pub(super) directory: PathBuf,
     pub(super) stats: Arc<StorageStats>,
-    /// The number of flushes that began to take changes.
+    /// The number of flushes that have begun to take changes.
     pub(super) begun: AtomicU64,
-    /// Whether storage fails, for those who do not ask why.
+    /// Whether storage fails. Unlike `progress`, it is read without a lock.
     pub(super) is_failing: AtomicBool,
     /// Whether the flusher has stopped.
     is_closed: AtomicBool,
@@ -51,12 +51,12 @@ pub(super) struct Shared {
     flusher: Mutex<Option<Flusher>>,
 }
 
-/// How far flushing is.
+/// The progress of flushing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
-    /// The last flush that ended, well or not.
+    /// The number of the last flush that ended, successful or not.
     pub(super) ended: u64,
-    /// The last flush after which everything taken before is kept.
+    /// The number of the last flush that kept all changes taken by then.
     pub(super) kept: u64,
     /// Why storage fails, if it does.
     pub(super) failure: Option<WriteError>,
@@ -64,7 +64,7 @@ pub(super) struct Progress {
     pub(super) closed: bool,
 }
 
-/// What the flusher is asked for.
+/// Requests to the flusher's thread.
 #[derive(Debug, Default)]
 struct Requests {
     flush: bool,
@@ -72,28 +72,28 @@ struct Requests {
     reads: Vec<ReadRequest>,
 }
 
-/// Records that are asked for while the program runs.
+/// A request for records while the program runs.
 #[derive(Debug)]
 pub(super) struct ReadRequest {
-    /// The beginning of their keys.
+    /// The prefix of their keys.
     pub(super) prefix: String,
     pub(super) answer: oneshot::Sender<ReadAnswer>,
 }
 
-/// Records, or why they cannot be read.
+/// The records, or why they cannot be read.
 pub(super) type ReadAnswer = Result<Vec<(Vec<u8>, Vec<u8>)>, String>;
 
-/// Why the flusher wakes up.
+/// Why the flusher's thread wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// The time is up, or somebody waits for a flush.
+    /// A second has passed, or a flush was requested.
     Flush,
     /// The last flush is due.
     Close,
 }
 
 impl Journal {
-    /// Without storage: everything counts as kept.
+    /// A journal without storage: everything counts as kept.
     pub fn off() -> Self {
         Journal(None)
     }
@@ -106,8 +106,8 @@ impl Journal {
         self.0.as_ref()
     }
 
-    /// Rejects a change before it is made, if it cannot be kept: the
-    /// program stops, or storage fails and must not (`storage.sync = "always"`).
+    /// Rejects a change before it is made, if it cannot be kept: the program is stopping,
+    /// or storage fails although it must not (`storage.sync = "always"`).
     ///
     /// # Errors
     ///
@@ -123,14 +123,14 @@ impl Journal {
         }
     }
 
-    /// Waits until everything that has been applied is handed to the operating system, or
-    /// is on the disk (`storage.sync`). With `write`, a failing or slow disk is no error:
-    /// the change is kept in memory, and storage recovers by itself.
+    /// Waits until all changes applied so far are handed to the operating system, or are on
+    /// the disk (`storage.sync`). With `write`, a failing or slow disk is no error: the
+    /// change is kept in memory, and storage recovers by itself.
     ///
     /// # Errors
     ///
-    /// Storage fails or is slow, and `storage.sync` is `always`; or the program stops, and
-    /// the last flush began before the change.
+    /// Storage fails or is slow, and `storage.sync` is `always`; or the program is
+    /// stopping, and the last flush began before the change.
     pub async fn kept(&self) -> Result<(), NotKept> {
         let Some(shared) = &self.0 else {
             return Ok(());
@@ -140,7 +140,7 @@ impl Journal {
             shared.stats.unkept.add(1);
             return Ok(());
         }
-        // A flush that begins from now on takes the changes made until now.
+        // A flush that begins from now on includes the changes made so far.
         let target = shared.begun.load(Ordering::SeqCst) + 1;
         if let Ok(true) = timeout(LONGEST_WAIT, shared.flushed(target)).await {
             return Ok(());
@@ -149,14 +149,14 @@ impl Journal {
         let outcome = match (shared.sync, shared.is_closed.load(Ordering::Relaxed)) {
             (Sync::Write, false) => return Ok(()),
             (Sync::Always, false) => "it is applied in memory, and stored once that is possible",
-            // Memory ends with the program.
+            // Changes in memory are lost with the program.
             (_, true) => "it is lost when the program ends",
         };
         Err(shared.not_kept(outcome))
     }
 
-    /// The stored records whose keys begin with `prefix`, in the order of their keys, after
-    /// the changes so far. It is for rare cases: usually, states are restored at the start.
+    /// The stored records whose keys begin with `prefix`, in the order of their keys, with
+    /// all changes so far. For rare cases only: states are usually restored at the start.
     ///
     /// # Errors
     ///
@@ -177,8 +177,7 @@ impl Journal {
         }
     }
 
-    /// Why storage fails, and what that means for pushes, in one line; `None` if all is
-    /// well.
+    /// Why storage fails, and the consequence for pushes, in one line; `None` if it works.
     pub fn failure(&self) -> Option<String> {
         let shared = self.0.as_ref()?;
         let failure = shared.progress.borrow().failure.clone()?;
@@ -231,19 +230,20 @@ impl Shared {
         }
     }
 
-    /// Begins to keep changes with `flusher`.
+    /// Starts keeping changes with `flusher`.
     pub(super) fn put_flusher(&self, flusher: Flusher) {
         *self.lock_flusher() = Some(flusher);
     }
 
-    /// Calls `flush` once nobody else flushes, and reports the progress that it returns.
+    /// Calls `flush` once nobody else is flushing, and reports the progress that it
+    /// returns.
     pub(super) fn with_flusher(&self, flush: impl FnOnce(&mut Flusher) -> Option<Progress>) {
         let flusher = self.lock_flusher();
         self.flush(flusher, flush);
     }
 
-    /// Waits until the flush `target` has ended, and makes it if nobody else does. Returns
-    /// whether everything that was taken before is kept.
+    /// Waits until the flush `target` has ended, and runs it if nobody else does. Returns
+    /// whether all changes before it are kept.
     async fn flushed(&self, target: u64) -> bool {
         let mut progress = self.progress.subscribe();
         loop {
@@ -263,11 +263,11 @@ impl Shared {
         }
     }
 
-    /// Flushes on this thread if that was quick the last time, which saves the push two
-    /// changes of threads. Otherwise the flusher's thread does it. If somebody is flushing,
-    /// those who wait look again when that has ended.
+    /// Flushes on this thread if the last flush was quick, which saves the push two context
+    /// switches. Otherwise the flusher's thread does it. If another flush is running, the
+    /// waiting pushes check again when it ends.
     fn flush_soon(&self) {
-        // If the disk stops, one serving thread waits for it, and another one goes on.
+        // If the disk blocks, it blocks one serving thread, and another one goes on.
         let may_wait = || Handle::current().metrics().num_workers() > 1;
         if self.sync == Sync::Always || self.is_slow.load(Ordering::Relaxed) || !may_wait() {
             self.request(|requests| requests.flush = true);
@@ -289,7 +289,7 @@ impl Shared {
         flush: impl FnOnce(&mut Flusher) -> Option<Progress>,
     ) {
         let progress = flusher.as_mut().and_then(flush);
-        // Those who learn of the progress may flush at once.
+        // A push that learns of the progress may flush at once.
         drop(flusher);
         if let Some(progress) = progress {
             self.report(progress);
@@ -326,15 +326,15 @@ impl Shared {
         std::mem::take(&mut self.requests().reads)
     }
 
-    /// Tells those who wait, and those who come later, that nothing is kept any more.
+    /// Tells all current and later waiters that nothing is kept any more.
     pub(super) fn close(&self) {
-        // Closing the engine can wait for its threads.
+        // Dropping the engine can wait for its threads.
         drop(self.lock_flusher().take());
         self.is_closed.store(true, Ordering::Relaxed);
         self.progress.send_modify(|progress| progress.closed = true);
     }
 
-    /// Tells those who wait how far flushing is. Two reports can overtake each other.
+    /// Reports progress to all waiters. Reports can arrive out of order.
     fn report(&self, new: Progress) {
         self.progress.send_modify(|progress| {
             progress.kept = progress.kept.max(new.kept);

@@ -1,9 +1,9 @@
 //! Storage: state that survives a restart.
 //!
-//! Each state that survives is [`Persistent`]: it notes what changes and gives it out as
+//! Each state that survives is [`Persistent`]: it notes its changes and hands them out as
 //! [records](crate::record). The flusher takes the changes of all states at one moment,
-//! each second and whenever a push waits, and writes them to an [`Engine`] as a whole. An
-//! input that acknowledges a push waits with [`Journal::kept`].
+//! each second and whenever a push waits, and writes them to an [`Engine`] as one unit. An
+//! input that acknowledges a push waits for it with [`Journal::kept`].
 //!
 //! | Key | Value | State |
 //! | --- | --- | --- |
@@ -14,8 +14,8 @@
 //! | `sink/<type>/<name>/<number>` | items that wait for another system | `outputs/sinks` |
 //! | `meta/…` | the number of starts | this module |
 //!
-//! Opening and restoring is done before any listener accepts; nothing here is on the path
-//! of a scrape.
+//! Opening and restoring finish before any listener accepts. Scrapes never wait for
+//! storage.
 
 pub mod config;
 mod core;

@@ -1,4 +1,4 @@
-//! The contract between storage and what it keeps.
+//! The contract between storage and the states that it keeps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use crate::record::Record;
 
 /// State that survives a restart.
 pub trait Persistent: fmt::Debug + Send + Sync {
-    /// The beginnings of the keys of its records. No other state has them.
+    /// The prefixes of its records' keys. No other state uses them.
     fn prefixes(&self) -> &'static [&'static str];
 
-    /// Where its lock comes in the order of locks.
+    /// The place of its lock in the lock order.
     fn layer(&self) -> Layer;
 
-    /// Begins to note changes, and takes back what is stored. Called once, before
-    /// anything else happens to the state. What expired meanwhile stays gone, and its
-    /// records count as changed. Returns the number of records that were restored.
+    /// Begins to note changes, and restores the stored records. Called once, before the
+    /// state is used. Records that have expired are not restored, and count as changed.
+    /// Returns the number of restored records.
     ///
     /// # Errors
     ///
     /// A record cannot be read.
     fn restore(&self, stored: &StoredRecords<'_>, now: Now) -> Result<usize, ReadError>;
 
-    /// Takes the changes since the last call. `beneath` takes those of the layers beneath;
-    /// a state that belongs to another calls it while it holds its own lock, so that both
-    /// are taken at one moment.
+    /// Takes the changes since the last call. `beneath` takes those of the lower layers. A
+    /// state that guards a lower one calls it while holding its own lock, so that both are
+    /// taken at one moment.
     fn take_changes(&self, now: Now, beneath: &mut dyn FnMut()) -> Changes;
 
     /// Makes the next call of [`Persistent::take_changes`] return everything.
@@ -37,11 +37,11 @@ pub trait Persistent: fmt::Debug + Send + Sync {
 /// The order in which the locks of states are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// Idempotency keys, which are held while the push that they guard is applied.
+    /// Idempotency keys. Their lock is held while the push that they guard is applied.
     Keys,
-    /// What updates the core while it holds its own lock, such as StatsD's sets.
+    /// States that update the core while they hold their own lock, such as StatsD's sets.
     Sets,
-    /// What nothing else depends on.
+    /// States that nothing else depends on.
     Other,
     /// The store with its registry.
     Core,
@@ -49,15 +49,15 @@ pub enum Layer {
 
 /// Changes that were taken.
 pub struct Changes {
-    /// Beginnings of keys of which these are all records: all others that are stored are
+    /// Prefixes for which `records` is complete: all other stored records under them are
     /// void.
     pub full: Vec<String>,
-    /// The records. They are encoded as they are read, after all locks were released.
+    /// The records. They are encoded while they are iterated, after all locks are released.
     pub records: Box<dyn Iterator<Item = Record> + Send>,
 }
 
 impl Changes {
-    /// Changes of some records; all others stay as they are.
+    /// Changes of some records; all others stay.
     pub fn some(records: impl Iterator<Item = Record> + Send + 'static) -> Self {
         Changes {
             full: Vec::new(),
@@ -85,7 +85,7 @@ impl<'e> StoredRecords<'e> {
         StoredRecords { engine, prefixes }
     }
 
-    /// Visits all of them, in the order of their keys for each prefix.
+    /// Visits all of them, prefix by prefix, in the order of their keys.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl<'e> StoredRecords<'e> {
     }
 }
 
-/// Takes the changes of all states at one moment. `states` are in the order of their
-/// layers, and the result is in the reverse order.
+/// Takes the changes of all states at one moment. `states` are sorted by layer; the result
+/// is in reverse order.
 pub(super) fn take_all(states: &[Arc<dyn Persistent>], now: Now, taken: &mut Vec<Changes>) {
     let Some((first, beneath)) = states.split_first() else {
         return;

@@ -4,19 +4,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How the records of a state are shown as JSON, and read from it.
+/// Converts the records of a state to JSON and back.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadableForm {
-    /// The beginning of the keys.
+    /// The prefix of the keys.
     pub prefix: &'static str,
-    /// A stored value as JSON; `None` if it is not one of this state.
+    /// Converts a stored value to JSON; `None` if it is not a value of this state.
     pub to_json: fn(&[u8]) -> Option<Value>,
-    /// The stored value for JSON.
+    /// Converts JSON to a stored value.
     pub from_json: fn(Value) -> Result<Vec<u8>, String>,
 }
 
 impl ReadableForm {
-    /// The form of values that are a version byte and a record in postcard.
+    /// The form for values that consist of a version byte and a record in postcard.
     pub const fn of_record<T, const VERSION: u8>(prefix: &'static str) -> Self
     where
         T: Serialize + DeserializeOwned,

@@ -1,4 +1,4 @@
-//! The start of storage: opens the directory, restores each state, starts the flusher.
+//! Starts storage: opens the directory, restores each state, starts the flusher.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +17,11 @@ use crate::telemetry::StorageStats;
 /// The key of the number of starts.
 const STARTS: &[u8] = b"meta/starts";
 
-/// What is needed until the flusher starts.
+/// The parts of the flusher until it starts.
 #[derive(Debug)]
 pub(super) struct Setup {
     engine: Box<dyn Engine>,
-    /// The number of starts, with this one.
+    /// The number of starts, including this one.
     starts: u64,
     states: Vec<Arc<dyn Persistent>>,
     restored: usize,
@@ -89,7 +89,8 @@ impl Journal {
         });
     }
 
-    /// Whether all states so far could be restored. Ask before the first listener accepts.
+    /// Checks that all attached states were restored. Call this before the first listener
+    /// accepts.
     ///
     /// # Errors
     ///
@@ -102,7 +103,7 @@ impl Journal {
         problem.flatten().map_or(Ok(()), Err)
     }
 
-    /// Starts to keep changes.
+    /// Starts the flusher.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Journal {
             counted(setup.restored, "record", "records")
         );
         shared.stats.restored.set(setup.restored);
-        // If it cannot be written, the first flush finds out and says so.
+        // If this write fails, the first flush finds out and reports it.
         let start = Record::set(STARTS, setup.starts.to_be_bytes());
         if let Err(problem) = setup.engine.write(&[start]) {
             log::debug!("the start cannot be counted: {problem}");

@@ -1,10 +1,11 @@
-//! `exporter-proxy storage`: checks, exports and imports a directory while no program
-//! uses it.
+//! `exporter-proxy storage`: checks, exports and imports a directory that no other process
+//! uses.
 //!
-//! An export is JSON lines, one record each: `{"key":"…","value":{…}}`, or
-//! `{"key":"…","base64":"…"}` for what JSON cannot express. The last line is the number of
-//! records, `{"records":…}`: without it the export was cut. An import reads the same.
-//! Records that are not the store's are shown by a [`ReadableForm`] of their state.
+//! An export is JSON lines, one for each record: `{"key":"…","value":{…}}`, or
+//! `{"key":"…","base64":"…"}` for values that JSON cannot express. The last line is the
+//! number of records, `{"records":…}`; without it, the export is incomplete. An import
+//! reads the same format. The [`ReadableForm`] of a state converts records that are not the
+//! store's.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Write};
@@ -23,7 +24,7 @@ use crate::exposition::counted;
 use crate::record::Record;
 use crate::store::export::{RecordKey, Stored};
 
-/// Records of about this many bytes are imported at once.
+/// Records are imported in batches of about this many bytes.
 const IMPORTED_AT_ONCE: usize = 4 << 20;
 
 /// Why a command failed.
@@ -49,13 +50,13 @@ pub enum ToolError {
         /// What is wrong.
         problem: String,
     },
-    /// The input ends before the line with the number of records.
+    /// The input ends without the line that gives the number of records.
     #[error(
         "the export is not complete: it ends after {0} records, without a last line such as \
          {{\"records\":{0}}}"
     )]
     Cut(usize),
-    /// The directory to import into has records.
+    /// The directory to import into already has records.
     #[error("{} has records already: import into a new or an empty directory", .0.display())]
     NotEmpty(PathBuf),
 }
@@ -90,7 +91,7 @@ struct LastLine {
     records: usize,
 }
 
-/// Reads every record, and writes how many there are of each kind.
+/// Reads every record, and writes the number of records of each kind to `out`.
 ///
 /// # Errors
 ///
@@ -156,7 +157,8 @@ fn write_line(out: &mut dyn Write, line: &impl Serialize) -> io::Result<()> {
 /// # Errors
 ///
 /// The directory cannot be opened or has records, a line is not a record, or the last line
-/// is missing. A directory with a part of the records is refused from then on.
+/// is missing. A directory that received only a part of the records cannot be opened from
+/// then on.
 pub fn import(
     directory: &Path,
     forms: &[ReadableForm],
@@ -228,7 +230,7 @@ fn line_of(key: &[u8], value: &[u8], forms: &[ReadableForm]) -> Result<Line, Rea
         let stored = Stored::decode(&key, value)
             .map_err(|problem| ReadError::Damaged(format!("record {text:?}: {problem}")))?;
         let json = serde_json::to_value(&stored).ok();
-        // JSON has no infinite numbers. Such a record is exported as it is stored.
+        // JSON has no infinite numbers: records with any are exported as stored bytes.
         line.value = json.filter(|json| encoded(json).is_ok_and(|it| it == value));
     } else if let Some(form) = form_of(text, forms) {
         let json = (form.to_json)(value);
@@ -241,14 +243,14 @@ fn line_of(key: &[u8], value: &[u8], forms: &[ReadableForm]) -> Result<Line, Rea
     Ok(line)
 }
 
-/// How the state with a key is shown.
+/// The form of the state that owns a key.
 fn form_of<'f>(key: &str, forms: &'f [ReadableForm]) -> Option<&'f ReadableForm> {
     forms.iter().find(|form| key.starts_with(form.prefix))
 }
 
-/// The stored form of a value in JSON.
+/// Encodes a value given as JSON.
 fn encoded(json: &Value) -> Result<Vec<u8>, String> {
-    // Records borrow texts, which JSON values do not lend.
+    // Records borrow strings, which a JSON value cannot provide.
     let text = json.to_string();
     let stored: Stored<'_> = serde_json::from_str(&text).map_err(|it| it.to_string())?;
     Ok(stored.encode())
@@ -258,7 +260,7 @@ pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, St
     let parsed = serde_json::from_str(line);
     let Line { key, value, base64 } = parsed.map_err(|problem| {
         let text = problem.to_string();
-        // The caller names the line of the input.
+        // The caller adds the line number.
         let what = text
             .rsplit_once(" at line ")
             .map_or(&*text, |(what, _)| what);

@@ -1,10 +1,10 @@
-//! The directory of storage: whose it is, in which format, and who has it open.
+//! The storage directory: whether it is ours, its format, and its lock.
 //!
 //! | File | Content |
 //! | --- | --- |
 //! | `exporter-proxy` | the marker: the program and the version of the format |
 //! | `lock` | locked while a process uses the directory |
-//! | `synced` | the number of the last write that was synced |
+//! | `synced` | the number of the last write that is synced |
 //! | `data/` | the engine's files |
 //! | `data.new/` | an engine that is being created; removed at the next start |
 //! | `data.before/`, `data.opened/` | see [`Original`](super::original::Original) |
@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 use crate::storage::error::OpenError;
 
-/// The format of records. Raise it when older programs could not read them.
+/// The format of records. Raise it when older programs cannot read them.
 const FORMAT: u32 = 1;
 
 /// The name of the marker, and its first line.
 const MARKER: &str = "exporter-proxy";
 
-/// The name of the marker while it is written.
+/// The name of the marker while it is being written.
 const NEW_MARKER: &str = "exporter-proxy.new";
 
 const LOCK: &str = "lock";
@@ -31,11 +31,11 @@ const SYNCED: &str = "synced";
 const DATA: &str = "data";
 const NEW_DATA: &str = "data.new";
 
-/// Names that an empty directory can have: those of an interrupted first start, and that
+/// Names that may be in an empty directory: those of an interrupted first start, and that
 /// of an empty file system.
 const NAMES_WHEN_EMPTY: [&str; 3] = [NEW_MARKER, LOCK, "lost+found"];
 
-/// What is at the path of a directory that is in use.
+/// What is found at the path of the directory in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// The directory.
@@ -46,23 +46,23 @@ pub enum Presence {
     Replaced,
 }
 
-/// A directory that this process has locked, with a marker that it can read.
+/// A directory that this process has locked, with a marker that it understands.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Unlocked when it is closed.
+    /// Closing it releases the lock.
     lock: File,
     /// `None` until the first sync, and if it cannot be created.
     synced: Option<Arc<File>>,
 }
 
 impl Directory {
-    /// Creates the directory if it does not exist, checks whose it is, and locks it.
-    /// Nothing in it is changed before both are done.
+    /// Creates the directory if it does not exist, checks that it is ours, and locks it.
+    /// Nothing in it changes before that.
     ///
     /// # Errors
     ///
-    /// It belongs to something else, is in use, or cannot be written.
+    /// It belongs to another program, is in use, or cannot be written.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let created = create(path).map_err(|problem| OpenError::Unusable {
             directory: path.to_owned(),
@@ -71,11 +71,11 @@ impl Directory {
         created.and_then(|()| Self::lock(path, true))
     }
 
-    /// Like [`Directory::open`], for a directory that this program has made.
+    /// Like [`Directory::open`], for a directory that must exist.
     ///
     /// # Errors
     ///
-    /// As for [`Directory::open`], or it does not exist or is empty.
+    /// As for [`Directory::open`]; or the directory does not exist or is empty.
     pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
         Self::lock(path, false)
     }
@@ -125,17 +125,17 @@ impl Directory {
         })
     }
 
-    /// The directory itself.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is at its path now. A removed directory lives on in the files that are open, so that
-    /// writing to these would not fail.
+    /// Checks what is at its path now. The open files of a removed directory still exist,
+    /// so writing to them would not fail.
     ///
     /// # Errors
     ///
-    /// The operating system does not say.
+    /// The operating system cannot tell.
     pub fn presence(&self) -> io::Result<Presence> {
         let identity = |file: &fs::Metadata| (file.dev(), file.ino());
         match fs::metadata(self.path.join(LOCK)) {
@@ -158,9 +158,9 @@ impl Directory {
         self.path.join(DATA)
     }
 
-    /// Creates the directory of the engine with `create`, if it does not exist. It gets
-    /// its name once it is complete, so that an interrupted creation leaves nothing
-    /// behind that looks damaged.
+    /// Creates the directory of the engine with `create`, if it does not exist. It gets its
+    /// final name once it is complete, so that an interrupted creation leaves nothing that
+    /// looks damaged.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl Directory {
         Ok(())
     }
 
-    /// The number of the last write that is known to be synced, or 0.
+    /// The number of the last write known to be synced, or 0.
     pub fn synced(&self) -> u64 {
         let bytes = fs::read(self.path.join(SYNCED)).unwrap_or_default();
         bytes.try_into().map_or(0, u64::from_be_bytes)
@@ -206,8 +206,8 @@ impl Directory {
     }
 }
 
-/// Keeps the number of the last write that was synced. It is not synced itself: a
-/// smaller number than the true one only makes the check at the next start weaker.
+/// Stores the number of the last synced write. The number itself is not synced: one that is
+/// too small only weakens the check at the next start.
 pub fn note_synced(file: Option<&File>, number: u64) {
     if let Some(file) = file
         && let Err(problem) = file.write_all_at(&number.to_be_bytes(), 0)
@@ -216,7 +216,7 @@ pub fn note_synced(file: Option<&File>, number: u64) {
     }
 }
 
-/// Creates the directory and those above it, for this user only.
+/// Creates the directory and its parents, for this user only.
 fn create(path: &Path) -> io::Result<()> {
     if let Ok(target) = fs::read_link(path)
         && !path.try_exists()?
@@ -227,7 +227,7 @@ fn create(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Options to create or to write a file that only this user reads.
+/// Options to open a file for writing, created readable by this user only.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -244,7 +244,7 @@ fn is_empty(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The format in a marker; `None` if it is not ours.
+/// Parses the format out of a marker; `None` if the marker is not ours.
 fn format_of(marker: &str) -> Option<u32> {
     let mut lines = marker.lines();
     let ours = lines.next()? == MARKER;
@@ -261,7 +261,7 @@ fn write_marker(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Files can vanish meanwhile: the engine removes what it has merged.
+/// Files can vanish meanwhile, because the engine removes files that it has merged.
 fn disk_usage(path: &Path) -> io::Result<u64> {
     const BLOCK: u64 = 512;
     let mut bytes = 0;

@@ -1,10 +1,10 @@
-//! The file to which the engine appends its writes.
+//! Finds the journal to which the engine appends its writes.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The end of the names of the engine's journals. Before it is their number.
+/// The file extension of the engine's journals. Their names are numbers.
 const EXTENSION: &str = "jnl";
 
 /// Opens the journal that is in use, in the engine's directory. The engine syncs a journal
@@ -12,12 +12,12 @@ const EXTENSION: &str = "jnl";
 ///
 /// # Errors
 ///
-/// There is none, or it cannot be opened.
+/// There is no journal, or it cannot be opened.
 pub fn open_newest(data: &Path) -> io::Result<File> {
     loop {
         let newest = newest(data)?;
         match File::open(&newest) {
-            // The engine began the next one meanwhile, and has no use for this one any more.
+            // Meanwhile the engine began the next journal and deleted this one.
             Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
         }

@@ -1,13 +1,12 @@
 //! The engine for a local directory: a log-structured tree (`fjall`).
 //!
-//! A write is appended to a journal and applied to a table in memory. The journal is what
-//! survives a crash; a torn end, of a write that was interrupted, is cut off at the next
-//! start.
+//! A write is appended to a journal and applied to a table in memory. The journal survives
+//! a crash; a torn end, left by an interrupted write, is cut off at the next start.
 //!
 //! The engine cannot tell a torn end from damage: it drops everything after the first entry
-//! that it cannot read. So writes are numbered, and the number of the last one that was
-//! synced is also kept beside the engine's files. If the engine comes back with an older
-//! one, the start is refused.
+//! that it cannot read. So writes are numbered, and the number of the last synced one is
+//! also kept beside the engine's files. If the engine opens with a smaller number, the
+//! start is refused.
 //!
 //! The engine's own threads run at a lower priority than those that answer requests.
 
@@ -35,55 +34,55 @@ use crate::storage::error::{DiskProblem, OpenError, ReadError, WriteError};
 /// The name of the one tree.
 const RECORDS: &str = "records";
 
-/// The key of a record that is written when the tree is created. Without it, the engine
-/// has lost what it had.
+/// The key of a record that is written when the tree is created. If it is missing, the
+/// engine has lost its records.
 const CREATED: &str = "meta/created";
 
 /// The key of the number of the last write.
 const WRITES: &str = "meta/writes";
 
-/// The key of a record that is there while an import writes others.
+/// The key of a record that exists while an import writes others.
 pub const IMPORTING: &str = "meta/importing";
 
-/// Memory for blocks that were read. Records are read at start only.
+/// Memory for cached blocks. Records are read only at the start.
 const CACHE: u64 = 4 << 20;
 
 /// Changes are collected in memory up to this size before they become a file.
 const MEMTABLE: u64 = 16 << 20;
 
-/// The limit of all journals together, which is the least that the engine allows.
+/// The limit on all journals together: the lowest that the engine allows.
 const JOURNALS: u64 = 64 << 20;
 
-/// Stored values from this size on are kept in files of their own, which are not merged
-/// again and again. Texts of apps and groups are rewritten often and whole.
+/// Values from this size on are kept in files of their own, which are not merged again and
+/// again. Texts of apps and groups are often rewritten, and always whole.
 const LARGE_VALUE: u32 = 1 << 10;
 
-/// A file of large values is rewritten once this share of it is garbage. At the default,
-/// a third, the disk holds a third more.
+/// A file of large values is rewritten once this share of it is garbage. With the default
+/// of a third, the disk would hold a third more.
 const GARBAGE: f32 = 0.25;
 
-/// The most memory for packing that is kept between writes.
+/// The limit on memory for packing that is kept between writes.
 const LARGEST_SCRATCH: usize = 256 << 10;
 
 /// The priority of the engine's threads, from -20 (first) to 19 (last). They write and
 /// merge files in the background, which must not delay requests.
 const BACKGROUND_PRIORITY: i32 = 10;
 
-/// Longer keys are cut, and a hash takes the place of the rest: the engine allows 65535
-/// bytes, and a group with many labels has more. No other key has [`CUT_KEY`] bytes.
+/// Longer keys are cut, and a hash replaces the rest: the engine allows 65535 bytes, and
+/// groups with many labels exceed that. Only cut keys have [`CUT_KEY`] bytes.
 const LONGEST_KEY: usize = 1000;
 const CUT_KEY: usize = LONGEST_KEY + size_of::<u128>();
 
-/// Records in a directory, open for this process alone.
+/// Records in a directory that only this process uses.
 pub struct LocalEngine {
     directory: Directory,
-    /// `None` after a failure, until it is opened again.
+    /// `None` after a failure, until it is reopened.
     open: Option<(Database, Keyspace)>,
     /// The number of the last write.
     writes: u64,
-    /// Until the first write.
+    /// Kept until the first write.
     original: Option<Original>,
-    /// Where values are packed.
+    /// A buffer for packing values.
     scratch: Vec<u8>,
 }
 
@@ -98,17 +97,17 @@ impl LocalEngine {
     ///
     /// # Errors
     ///
-    /// It belongs to something else or to another process, or cannot be read or written.
-    /// Nothing has been changed then, except that a torn end of the journal is cut off.
+    /// It belongs to another program or process, or cannot be read or written. Nothing has
+    /// been changed then, except that a torn end of the journal is cut off.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Self::open_in(Directory::open(path)?)
     }
 
-    /// Like [`LocalEngine::open`], for a directory that exists.
+    /// Like [`LocalEngine::open`], for a directory that must exist.
     ///
     /// # Errors
     ///
-    /// As for [`LocalEngine::open`], or the directory does not exist or is empty.
+    /// As for [`LocalEngine::open`]; or the directory does not exist or is empty.
     pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
         Self::open_in(Directory::open_existing(path)?)
     }
@@ -128,7 +127,7 @@ impl LocalEngine {
             writes: 0,
             scratch: Vec::new(),
         };
-        // The engine panics at some files that it cannot read.
+        // The engine panics on some files that it cannot read.
         let data = engine.directory.data();
         let Ok(opened) = panic::catch_unwind(AssertUnwindSafe(|| tree(&data))) else {
             let problem = "the engine stopped while it read the files".to_owned();
@@ -196,7 +195,7 @@ impl Engine for LocalEngine {
         }
         self.writes += 1;
         let number = self.writes.to_be_bytes();
-        // Kept from one write to the next, unless it was a large one.
+        // Reused by the next write, unless this one is large.
         let mut scratch = std::mem::take(&mut self.scratch);
         let (database, tree) = self.opened()?;
         let batch = OwnedWriteBatch::with_capacity(database.clone(), records.len() + 1);
@@ -226,7 +225,8 @@ impl Engine for LocalEngine {
         if self.presence()? != Presence::There {
             return Err(failed("the directory was removed or replaced"));
         }
-        // The engine would lock its journal for as long as the disk takes.
+        // A sync through the engine would hold its journal's lock for as long as the disk
+        // takes.
         let journal = open_newest(&self.directory.data()).map_err(|it| system_error(&it))?;
         let synced = self.directory.synced_file();
         let writes = self.writes;
@@ -238,7 +238,7 @@ impl Engine for LocalEngine {
     }
 
     fn recover(&mut self) -> Result<Recovered, WriteError> {
-        // The engine rejects all writes after one failed. It has to be closed and opened.
+        // After a failed write, the engine rejects all others until it is reopened.
         self.open = None;
         self.create_missing()?;
         let data = self.directory.data();
@@ -248,7 +248,7 @@ impl Engine for LocalEngine {
         };
         let opened = opened.map_err(|problem| write_error(&problem))?;
         let (_, tree) = self.open.insert(opened);
-        // Each write leaves its number.
+        // Every write stores its number.
         match tree.contains_key(WRITES) {
             Ok(true) => Ok(Recovered::Records),
             Ok(false) => Ok(Recovered::Nothing),
@@ -280,7 +280,7 @@ impl Engine for LocalEngine {
     }
 }
 
-/// Without a write, the directory is as it was before it was opened.
+/// If nothing was written, restores the files as they were before they were opened.
 impl Drop for LocalEngine {
     fn drop(&mut self) {
         let Some(original) = self.original.take() else {
@@ -294,14 +294,14 @@ impl Drop for LocalEngine {
     }
 }
 
-/// Creates the tree, with the record that is always there.
+/// Creates the tree, with the record that marks it as created.
 fn create(directory: &Path) -> Result<(), fjall::Error> {
     let (database, tree) = tree(directory)?;
     tree.insert(CREATED, [])?;
     database.persist(PersistMode::SyncAll)
 }
 
-/// A file of the engine that is missing. It would begin anew without them.
+/// Returns a missing file of the engine. Without it, the engine would start empty.
 fn missing(directory: &Path) -> Option<&'static str> {
     const ALWAYS_THERE: [&str; 3] = ["version", "keyspaces/0", "keyspaces/1"];
     let is_missing = |name: &&str| !directory.join(name).exists();
@@ -329,10 +329,11 @@ fn tree(directory: &Path) -> Result<(Database, Keyspace), fjall::Error> {
     Ok((database, tree))
 }
 
-/// Runs `open` on a thread with a low priority, which the threads that it starts inherit.
+/// Runs `open` on a thread with a low priority, which the engine's threads inherit.
 fn in_background<T: Send>(open: impl FnOnce() -> T + Send) -> T {
     let run = || {
-        // A thread may always lower its own priority. If not, requests wait a little longer.
+        // A thread may always lower its own priority. If it fails, requests wait a little
+        // longer.
         let _ = setpriority_process(None, BACKGROUND_PRIORITY);
         open()
     };
@@ -340,14 +341,14 @@ fn in_background<T: Send>(open: impl FnOnce() -> T + Send) -> T {
     opened.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
-/// The stored form of a long key.
+/// The stored form of a long key: its beginning and a hash.
 fn cut(key: &[u8]) -> Vec<u8> {
     let mut cut = key[..LONGEST_KEY].to_vec();
     cut.extend_from_slice(&xxh3_128(key).to_be_bytes());
     cut
 }
 
-/// The value of a long key: the length of the key, the key, the value.
+/// The stored value for a long key: length of the key, key, value.
 fn with_key(key: &[u8], value: &[u8]) -> Vec<u8> {
     let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
     let mut whole = Vec::with_capacity(size_of::<u32>() + key.len() + value.len());
@@ -379,7 +380,7 @@ fn cannot_open(directory: &Path, problem: fjall::Error) -> OpenError {
     }
 }
 
-/// Whether an error says something of the system and not of the files' content.
+/// Whether an error concerns the system, and not the content of files.
 fn is_of_the_system(problem: &io::Error) -> bool {
     problem.raw_os_error().is_some() && problem.kind() != io::ErrorKind::NotFound
 }
@@ -410,7 +411,7 @@ fn write_error(problem: &fjall::Error) -> WriteError {
     }
 }
 
-/// Errors of the engine's tables.
+/// Describes an error of the engine's tables.
 fn describe_tree(problem: &fjall::LsmError) -> String {
     match problem {
         fjall::LsmError::Io(problem) => problem.to_string(),
@@ -423,7 +424,7 @@ fn describe_tree(problem: &fjall::LsmError) -> String {
     }
 }
 
-/// The engine's errors are shown as Rust values; those of the system have a text.
+/// Describes an error of the engine, whose `Display` shows Rust values.
 fn describe(problem: &fjall::Error) -> String {
     match problem {
         fjall::Error::Io(problem) => problem.to_string(),

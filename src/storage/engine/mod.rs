@@ -1,4 +1,4 @@
-//! Where records are kept: the contract of an engine, and the one for a local directory.
+//! Engines, which keep records: the contract, and the engine for a local directory.
 
 mod directory;
 mod journal_file;
@@ -19,12 +19,12 @@ pub type Visit<'v> = &'v mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), ReadError
 /// Waits until what was written before is on the disk.
 pub type SyncTask = Box<dyn FnOnce() -> Result<(), WriteError> + Send>;
 
-/// What an engine has after it recovered.
+/// What an engine holds after it recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovered {
-    /// The records that were written before.
+    /// The records written before.
     Records,
-    /// None: what had them was removed.
+    /// No records: they were removed.
     Nothing,
 }
 
@@ -35,20 +35,20 @@ pub trait Engine: fmt::Debug + Send {
     ///
     /// # Errors
     ///
-    /// They cannot be written. Whether they are there after a restart is not known.
-    /// Later writes fail too, until [`Engine::recover`] succeeds.
+    /// They cannot be written. It is unknown whether they survive a restart. Later writes
+    /// fail too, until [`Engine::recover`] succeeds.
     fn write(&mut self, records: &[Record]) -> Result<(), WriteError>;
 
-    /// What has to run, on any thread, until everything written so far is on the disk:
-    /// from then on it survives a loss of power. Writes go on meanwhile. One such task may
-    /// exist at a time.
+    /// Returns a task, to run on any thread. Once it has ended, all writes so far are on
+    /// the disk, and survive a loss of power. Writes may continue meanwhile. Only one such
+    /// task may exist at a time.
     ///
     /// # Errors
     ///
-    /// As for [`Engine::write`]; those of the task, too.
+    /// As for [`Engine::write`], here and from the task.
     fn begin_sync(&mut self) -> Result<SyncTask, WriteError>;
 
-    /// Waits until everything written is on the disk.
+    /// Waits until all writes so far are on the disk.
     ///
     /// # Errors
     ///
@@ -57,11 +57,11 @@ pub trait Engine: fmt::Debug + Send {
         self.begin_sync()?()
     }
 
-    /// Prepares for writing again after a failure.
+    /// Prepares for further writes after a failure.
     ///
     /// # Errors
     ///
-    /// It is not possible yet.
+    /// The cause of the failure persists.
     fn recover(&mut self) -> Result<Recovered, WriteError>;
 
     /// Visits the records whose keys begin with `prefix`, in the order of their keys.
@@ -71,6 +71,6 @@ pub trait Engine: fmt::Debug + Send {
     /// A record cannot be read, or the error of `visit`.
     fn each(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), ReadError>;
 
-    /// The bytes that it takes on the disk.
+    /// Its size on the disk, in bytes.
     fn size(&self) -> u64;
 }

@@ -1,8 +1,8 @@
-//! The engine's files as they were before it opened them.
+//! Keeps the engine's files as they were before it opened them.
 //!
-//! While the engine opens its files it repairs them: it cuts a journal off where it cannot
-//! read on, and removes a tree without its index. If the result is refused, what was there
-//! before must be there again.
+//! While the engine opens its files it repairs them: it cuts a journal where it cannot read
+//! on, and removes a tree without an index. If the result is refused, the original files
+//! must be restored.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Directory;
 
-/// The extension of the engine's journals, which are the only files that it changes in
-/// place. All others are written once.
+/// The extension of the engine's journals, the only files that it changes in place. All
+/// others are written once.
 const JOURNAL: &str = "jnl";
 
-/// Bytes of a journal that are copied at a time. Blocks of zeros are left out, since most
-/// of a journal is reserved space.
+/// The block size for copying a journal. Blocks of zeros are skipped, since most of a
+/// journal is reserved space.
 const COPIED_AT_ONCE: usize = 64 << 10;
 
-/// The files beside those that the engine has open: copies of journals, links to all
-/// others.
+/// The original files, beside those that the engine has open: copies of journals, links to
+/// all others.
 #[derive(Debug)]
 pub struct Original {
     data: PathBuf,
@@ -27,8 +27,8 @@ pub struct Original {
 }
 
 impl Original {
-    /// Ends a restoration that was interrupted, and removes what an interrupted start has
-    /// left. Call this before anything else looks at the data.
+    /// Completes an interrupted restoration, and removes what an interrupted start has left
+    /// behind. Call this before anything else reads the data.
     ///
     /// # Errors
     ///
@@ -42,8 +42,8 @@ impl Original {
         remove(&opened)
     }
 
-    /// Keeps the files as they are now. `None` if that cannot be done, as on a full disk:
-    /// the program has to start nevertheless.
+    /// Keeps the files as they are now. `None` if that fails, for example on a full disk:
+    /// the program must start nevertheless.
     pub fn keep(directory: &Directory) -> Option<Self> {
         let (data, before, _) = places(directory);
         match keep_all(&data, &before) {
@@ -71,7 +71,7 @@ impl Original {
         remove(&opened)
     }
 
-    /// Removes the copies and links: the engine's files are good.
+    /// Removes the copies and links, which are no longer needed.
     pub fn discard(self) {
         if let Err(problem) = remove(&self.before) {
             log::debug!("{}: {problem}", self.before.display());
@@ -86,7 +86,7 @@ fn places(directory: &Directory) -> (PathBuf, PathBuf, PathBuf) {
     (data, before, opened)
 }
 
-/// Removes a directory, if it is there.
+/// Removes a directory, if it exists.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(problem) if problem.kind() != io::ErrorKind::NotFound => Err(problem),
@@ -111,7 +111,7 @@ fn keep_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a file without taking space for its zeros.
+/// Copies a file, leaving holes for its zeros.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
     let metadata = source.metadata()?;

@@ -1,8 +1,8 @@
-//! Values as they are stored: large ones are compressed once, here.
+//! Packs values for storage: large ones are compressed once, here.
 //!
-//! The engine could do it, but compresses a value each time it writes it: to the journal,
-//! to a file, and again when files are merged. Packed values also take less memory until
-//! they are in a file.
+//! The engine could compress them, but would do so each time it writes a value: to the
+//! journal, to a file, and again when files are merged. Packed values also take less memory
+//! until they are in a file.
 
 use std::borrow::Cow;
 
@@ -16,10 +16,10 @@ const HEADER: usize = 1 + size_of::<u32>();
 /// Values from this size on are packed.
 const WORTH_PACKING: usize = 256;
 
-/// The largest value that is believed to be one, before memory is taken for it.
+/// The largest unpacked length that is believed before memory is allocated for it.
 const LARGEST: usize = 1 << 30;
 
-/// The stored form of a value, made in `scratch` if it is not the value itself.
+/// Returns the stored form of a value, made in `scratch` if it differs from the value.
 pub fn pack<'v>(value: &'v [u8], scratch: &'v mut Vec<u8>) -> &'v [u8] {
     let is_marked = value.first() == Some(&PACKED);
     if value.len() < WORTH_PACKING && !is_marked {
@@ -39,7 +39,7 @@ pub fn pack<'v>(value: &'v [u8], scratch: &'v mut Vec<u8>) -> &'v [u8] {
     }
 }
 
-/// The value of a stored form; `None` if it is damaged.
+/// Returns the value of a stored form; `None` if it is damaged.
 pub fn unpack(stored: &[u8]) -> Option<Cow<'_, [u8]>> {
     if stored.first() != Some(&PACKED) {
         return Some(Cow::Borrowed(stored));
@@ -88,7 +88,7 @@ mod tests {
             if mark {
                 value.insert(0, PACKED);
             }
-            // What was packed before leaves nothing behind.
+            // Earlier content of the buffer must not leak into the result.
             let mut scratch = vec![0xaa; 700];
             let packed = pack(&value, &mut scratch);
             prop_assert_eq!(&*unpack(packed).unwrap(), &*value);
