@@ -29,7 +29,7 @@ pub struct Requests {
     pub allowed_hosts: Vec<String>,
 }
 
-/// The limit on the length of each list: every request is compared with each item.
+/// The limit on the length of each list. Every request is compared with each item.
 const MAX_LIST_ITEMS: usize = 1000;
 
 /// Reads the settings from `[push]`.

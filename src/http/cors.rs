@@ -16,7 +16,7 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
     "Accept, Authorization, Content-Encoding, Content-Type, Idempotency-Key",
 );
 
-/// The headers of replies that pages can read, besides those that every page can.
+/// The reply headers that pages may read, besides those that are always readable.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("Allow, Date, Idempotent-Replayed, Retry-After");
 
@@ -71,8 +71,8 @@ pub fn preflight(origins: &[String], method: &Method, headers: &HeaderMap) -> Op
     Some(reply)
 }
 
-/// Adds the headers that let `pages` read the reply. Without allowed origins,
-/// [`Pages::Any`] lets pages of every origin read, as with Pushgateway's API.
+/// Adds the headers that let `pages` read the reply. If no origins are allowed,
+/// [`Pages::Any`] lets pages of every origin read it, as in Pushgateway's API.
 pub fn add_headers(
     origins: &[String],
     pages: Pages,

@@ -1,6 +1,6 @@
-//! Takes a request to its reply, through the same steps for every route: host and
-//! origin, route, preflight, method, role, rate, parameters, handler, discarding of an unread body,
-//! CORS headers, counting. So no handler can skip a step.
+//! Takes each request through the same steps to its reply: host and origin, route,
+//! preflight, method, role, rate, parameters, handler, discarding of an unread body, CORS
+//! headers, counting. So no handler can skip a step.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::reason::Reason;
 use crate::security::{Caller, Denial, Grant, Role};
 use crate::storage::NotKept;
 
-/// The route name under which requests are counted that match no route.
+/// The route name for counting requests that match no route.
 const UNKNOWN: &str = "unknown";
 
-/// The route name under which CORS preflight requests are counted.
+/// The route name for counting CORS preflight requests.
 const PREFLIGHT: &str = "preflight";
 
 /// Answers a request and counts it by route and status. Returns the reply, and whether
@@ -39,7 +39,7 @@ pub async fn answer(
     let (mut head, body) = request.into_parts();
     if server.front.has_trusted_proxies() {
         caller.peer = server.front.client(caller.peer, &head.headers);
-        // A reverse proxy is not held to the share of one client.
+        // A reverse proxy is not limited to the share of one client.
         progress.set_client(Sender::from(caller.peer));
     }
     let origins = server.origins();
@@ -54,7 +54,7 @@ pub async fn answer(
     let head = &request.head;
     let pages = match &found {
         Ok(Matched { resource, .. }) => resource.pages(&head.method),
-        // A page of a listed origin learns that a path does not exist.
+        // Pages of listed origins may learn that a path does not exist.
         Err(_) => Pages::Listed,
     };
     cors::add_headers(origins, pages, &head.method, &head.headers, &mut reply);
@@ -79,7 +79,7 @@ async fn handle(
     let method = request.method().clone();
     let resource = found.as_ref().ok().map(|matched| matched.resource);
     let route = resource.and_then(|resource| resource.route(&method));
-    // Without a route, a resource still has a name and a format of errors.
+    // Without a route, the resource still gives a name and an error format.
     let nearest = route.or(resource.map(Resource::first));
     let name = nearest.map_or(UNKNOWN, |route| route.name);
     request.counts = route.and_then(|route| route.counts);
@@ -131,7 +131,7 @@ async fn handle(
     (name, route.progress, reply)
 }
 
-/// Calls a handler that changes something, and waits until the change is stored.
+/// Calls a handler that writes, and waits until the change is stored.
 async fn answer_stored(server: &Server, route: &Route, request: &mut Request) -> Reply {
     let not_stored = |problem: NotKept| Rejection::new(Reason::NotStored, &problem.to_string());
     if let Err(problem) = server.journal.admit() {
@@ -147,7 +147,7 @@ async fn answer_stored(server: &Server, route: &Route, request: &mut Request) ->
     }
 }
 
-/// What the client may write, if it has the role of the route.
+/// Checks that the client has the role of the route. The grant says what it may write.
 async fn authorize(
     server: &Server,
     caller: &Caller,
@@ -164,8 +164,8 @@ async fn authorize(
     }
 }
 
-/// Charges a request that changes something to its sender: one message, and the length of
-/// its body, if the head gives it. What remains is charged when the body is read.
+/// Charges a request that writes to its sender: one message, and the body's length if the
+/// head announces it. The rest is charged when the body is read.
 fn charge(server: &Server, route: &Route, request: &mut Request) -> Result<(), Excess> {
     if route.role == Role::Read || !server.fairness.is_active() {
         return Ok(());
@@ -181,7 +181,7 @@ fn charge(server: &Server, route: &Route, request: &mut Request) -> Result<(), E
     Ok(())
 }
 
-/// Logs, counts and answers a request of a sender that exceeds its rate.
+/// Logs, counts and answers a request whose sender exceeds its rate.
 fn over_limit(route: &Route, request: &Request, excess: &Excess) -> Reply {
     request.server.fairness.count(excess);
     let rejection = Rejection::new(Reason::RateLimited, &excess.to_string());
@@ -191,7 +191,7 @@ fn over_limit(route: &Route, request: &Request, excess: &Excess) -> Reply {
     reply
 }
 
-/// Logs, counts and answers a request of a client without the role of the route.
+/// Logs, counts and answers a request whose client lacks the role of the route.
 fn deny(route: &Route, request: &Request, denial: &Denial) -> Reply {
     const PASSWORD: HeaderValue =
         HeaderValue::from_static("Basic realm=\"exporter-proxy\", charset=\"UTF-8\"");
@@ -297,8 +297,8 @@ mod tests {
 
     const LISTED: &str = "https://app.example";
 
-    /// A listener with routes that read `/read` and write `/write`. The handlers do not
-    /// read bodies.
+    /// A listener with the routes `/read`, which reads, and `/write`, which writes. The
+    /// handlers ignore bodies.
     fn server(accepts_pushes: bool) -> Arc<Server> {
         let state = Arc::new(());
         let routes = [
@@ -337,14 +337,14 @@ mod tests {
         })
     }
 
-    /// The permit of a connection.
+    /// A permit for a connection.
     fn permit() -> Permit {
         let permits = Permits::new(1, Arc::default());
         let acquired = permits.try_acquire().expect("a free permit");
         permits.assign(Sender::Unknown, acquired)
     }
 
-    /// The reply to a request in HTTP/1.1, and whether it counts as progress.
+    /// The reply to an HTTP/1.1 request, and whether it counts as progress.
     async fn exchange(server: &Arc<Server>, request: &str) -> (String, bool) {
         exchange_on(server, Peer::Unknown, &permit(), request).await
     }
@@ -420,18 +420,18 @@ mod tests {
         const PAGE: &str = "Host: localhost\r\nOrigin: https://evil.example\r\n";
         let server = server(true);
         for (line, headers, expected) in [
-            // The host and the origin, before the route.
+            // Host and origin are checked before the route.
             ("GET /other", EVIL, 403),
             ("PUT /other", PAGE, 403),
             ("PUT /write", PAGE, 403),
-            // The route, before the method and the parameters.
+            // The route is checked before the method and the parameters.
             ("PUT /other?b", LOCAL, 404),
             ("GET /%ff", LOCAL, 400),
-            // The method, before the parameters.
+            // The method is checked before the parameters.
             ("PUT /read?b", LOCAL, 405),
             ("OPTIONS /read", LOCAL, 405),
             ("OPTIONS /write", LOCAL, 200),
-            // The parameters, before the handler.
+            // The parameters are checked before the handler runs.
             ("GET /read?b", LOCAL, 400),
             ("GET /read?a", LOCAL, 200),
         ] {

@@ -1,5 +1,5 @@
-//! `[web]`: what is in front of the HTTP listeners. A reverse proxy serves them under a
-//! URL of its own, and names the client of each request.
+//! `[web]`: reverse proxies in front of the HTTP listeners. They serve them under a URL of
+//! their own, and name the client of each request.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,16 +18,16 @@ use crate::settings::value::text;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The limit on named proxies. Each request is compared with each.
+/// The limit on trusted proxies. Each request is compared with all of them.
 const MAX_PROXIES: usize = 1000;
 
 /// The settings of `[web]` about reverse proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Front {
-    /// The URL of the proxy for clients and in links.
+    /// The URL at which clients reach the proxy, for links.
     #[serde(serialize_with = "write_url")]
     pub external_url: Option<ExternalUrl>,
-    /// The start of each path, without a slash at the end: `/proxy`. Empty for none.
+    /// The prefix of each path, without a slash at the end: `/proxy`. Empty for none.
     pub route_prefix: String,
     /// The reverse proxies whose `X-Forwarded-For` names the client.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,9 +48,9 @@ pub struct ExternalUrl {
 /// A reverse proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustedProxy {
-    /// Those in a network.
+    /// Reverse proxies in a network.
     Network(Network),
-    /// Those that connect to a Unix socket: `unix`.
+    /// Reverse proxies that connect to a Unix socket: `unix`.
     Unix,
 }
 
@@ -109,8 +109,8 @@ fn route_prefix(node: &Node) -> Result<String, String> {
         .ok_or_else(|| format!("must be a path such as \"/proxy\", or \"/\", not {written:?}"))
 }
 
-/// A path with a slash at its begin and none at its end; empty for the root. `None` if it
-/// has characters that paths escape, or segments that are empty or dots.
+/// A path with a slash at the beginning and none at the end; empty for the root. `None` if
+/// it has characters that need escaping, or segments that are empty or consist of dots.
 fn path_prefix(path: &str) -> Option<String> {
     let path = path.trim_matches('/');
     if path.is_empty() {
@@ -147,18 +147,18 @@ fn write_url<S: Serializer>(url: &Option<ExternalUrl>, to: S) -> Result<S::Ok, S
 }
 
 impl Front {
-    /// The start of paths in links: that of `external_url`, else the route prefix.
+    /// The prefix of paths in links: that of `external_url`, or else the route prefix.
     pub fn link_prefix(&self) -> &str {
         let url = self.external_url.as_ref();
         url.map_or(&*self.route_prefix, |url| &*url.path)
     }
 
-    /// The origin of the program's own pages behind the reverse proxy.
+    /// The origin of the proxy's own pages behind the reverse proxy.
     pub fn origin(&self) -> Option<&str> {
         self.external_url.as_ref().map(|url| &*url.origin)
     }
 
-    /// The value of `Host` behind a reverse proxy that keeps it.
+    /// The value of `Host` that a reverse proxy passes on, if it keeps the original.
     pub fn host(&self) -> Option<&str> {
         self.external_url.as_ref().map(|url| &*url.host)
     }
@@ -191,8 +191,9 @@ impl Front {
         is_valid
     }
 
-    /// The client of a request. If `peer` is a trusted proxy, it is the last address in
-    /// `X-Forwarded-For` that is none: the client can write what it likes before that.
+    /// The client of a request. If `peer` is a trusted proxy, that is the last address in
+    /// `X-Forwarded-For` that is not a trusted proxy: clients can forge any address before
+    /// it.
     pub fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         if !self.trusts(peer) {
             return peer;
@@ -213,7 +214,7 @@ impl Front {
         client
     }
 
-    /// Whether any proxy may name the clients of requests.
+    /// Whether any reverse proxy is trusted to name the clients of requests.
     pub fn has_trusted_proxies(&self) -> bool {
         !self.trusted_proxies.is_empty()
     }

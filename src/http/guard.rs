@@ -1,10 +1,10 @@
-//! Host and origin checks: protection of the proxy from web pages that run in the
-//! browser of someone on the same machine or network.
+//! Host and origin checks. They protect the proxy from web pages in the browser of someone
+//! on the same machine or network.
 //!
 //! - A page of another site can send requests that write (cross-site request forgery).
 //!   The browser adds `Origin` or `Sec-Fetch-Site`, which pages cannot forge.
-//! - A page can make its own host name resolve to this machine (DNS rebinding). To the
-//!   browser the proxy is then of the same origin, but `Host` still has that name.
+//! - A page can make its own host name resolve to this machine (DNS rebinding). The browser
+//!   then takes the proxy for the same origin, but `Host` still has that name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,7 +29,7 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// The hosts of a listener at `address`, which is `None` for a Unix socket.
+    /// The accepted hosts of a listener at `address`, which is `None` for a Unix socket.
     pub fn of(address: Option<IpAddr>, allowed: &[String]) -> Self {
         match address {
             Some(address)
@@ -59,7 +59,7 @@ impl Hosts {
 }
 
 /// Checks the host and the origin of a request. Pages of `origins` may write. A request
-/// with a method that only reads writes if its route does so (`writes`).
+/// with a read-only method counts as a write if its route writes (`writes`).
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return malformed("the request has two Host headers"),
         (None, None) if head.version == Version::HTTP_10 => None,
-        // RFC 9113, section 8.3.1: `:authority` takes the place of `Host`.
+        // RFC 9113, section 8.3.1: `:authority` replaces `Host`.
         (None, None) if head.version == Version::HTTP_2 && authority.is_some() => None,
         (None, None) => return malformed("the request has no Host header"),
         (Some(host), None) => match host.to_str() {
@@ -108,8 +108,7 @@ fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
     Ok(authority.or(host))
 }
 
-/// The name or address of a host, without its port and its trailing dot; `None` if it is
-/// malformed.
+/// The name or address in a host, without port and trailing dot; `None` if it is malformed.
 fn name_of(host: &str) -> Option<&str> {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let (name, port) = match host.strip_prefix('[') {
@@ -165,8 +164,8 @@ fn check_origin(
     Ok(())
 }
 
-/// Whether an origin is that of this server, with either scheme: a reverse proxy may add
-/// TLS.
+/// Whether an origin is that of this server. The scheme is ignored, since a reverse proxy
+/// may add TLS.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let own = [("http://", ":80"), ("https://", ":443")];
     own.into_iter().any(|(scheme, port)| {

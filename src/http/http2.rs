@@ -1,5 +1,5 @@
-//! Connections with HTTP/2: many requests at once on one connection, within the limits
-//! of a connection with HTTP/1.1.
+//! Connections with HTTP/2: many concurrent requests on one connection, within the limits
+//! that hold for an HTTP/1.1 connection.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,30 +28,29 @@ use crate::peer::Peer;
 use crate::security::Caller;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// The limit on requests of one connection that are handled at once. Further ones wait
-/// in the client.
+/// The limit on concurrent requests of one connection. Further ones wait in the client.
 const MAX_STREAMS: u32 = 16;
 
-/// The limit on bytes of one request body that are received and not read yet, ...
+/// The limit on received but unread bytes of one request body.
 const STREAM_WINDOW: u32 = 64 << 10;
 
-/// ... and of all request bodies of a connection.
+/// The limit on received but unread bytes of all request bodies of a connection.
 const CONNECTION_WINDOW: u32 = 256 << 10;
 
-/// The limit on bytes of a reply that wait in a stream.
+/// The limit on reply bytes that wait in a stream.
 const MAX_SEND_BUFFER: usize = 128 << 10;
 
-/// The limit on the size of a request's headers, in bytes. HTTP/1.1 has a limit of the
+/// The limit on the size of a request's headers, in bytes. The one of HTTP/1.1 is of the
 /// same order.
 const MAX_HEADERS: u32 = 16 << 10;
 
-/// The time for a client to close its connection after GOAWAY.
+/// How long a client may take to close its connection after GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// How often idle and stalled connections are looked for, at most and at least.
+/// The range of intervals between checks for idle and stalled connections.
 const CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Serves a connection to its end.
+/// Serves a connection until it ends.
 pub async fn serve(live: Live<Server>, caller: Caller, stream: Stream, permit: Permit) {
     let server = live.load();
     let peer = caller.peer;
@@ -127,7 +126,7 @@ async fn wait(goodbye: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// Runs the requests of a connection, and ends them with it.
+/// Spawns the tasks of a connection's streams, and ends them with the connection.
 #[derive(Debug, Clone)]
 struct StreamTasks {
     closed: CancellationToken,
@@ -145,14 +144,15 @@ where
     }
 }
 
-/// What a connection does, to find those that do nothing.
+/// The activity of a connection, to find idle and stalled ones.
 #[derive(Debug)]
 struct Activity(Mutex<Streams>);
 
 #[derive(Debug)]
 struct Streams {
     next: u64,
-    /// Since when a stream waits for its client to read; `None` while the proxy works.
+    /// Since when a stream has been waiting for its client to read; `None` while the proxy
+    /// works.
     open: HashMap<u64, Option<Instant>>,
     /// When the last stream ended.
     idle_since: Instant,
@@ -161,9 +161,9 @@ struct Streams {
 /// Why a connection is closed.
 #[derive(Debug, PartialEq, Eq)]
 enum Inactive {
-    /// It has no requests.
+    /// It has no requests, and is idle.
     Idle,
-    /// A client does not read its reply.
+    /// The client reads nothing of a reply.
     Stalled,
 }
 
@@ -176,8 +176,8 @@ impl Activity {
         }))
     }
 
-    /// Whether the connection did nothing for a limit: `idle` without a request, or
-    /// `stalled` while a client reads nothing of its reply.
+    /// Whether the connection has been inactive: for `idle` without a request, or for
+    /// `stalled` while the client read nothing of a reply.
     fn find(&self, idle: Duration, stalled: Duration) -> Option<Inactive> {
         let streams = self.streams();
         let waits = streams.open.values().flatten();
@@ -203,13 +203,13 @@ struct OpenStream {
 }
 
 impl OpenStream {
-    /// Begins a stream. Its request is progress of the connection as soon as bytes of
-    /// its body arrive.
+    /// Begins a stream. Its request counts as progress of the connection as soon as bytes
+    /// of its body arrive.
     fn new(activity: &Arc<Activity>, progress: &Progress) -> Self {
         let mut streams = activity.streams();
         let id = streams.next;
         streams.next += 1;
-        // While another reply is sent, its bytes stay progress.
+        // While another reply is sent, its bytes still count as progress.
         match streams.open.is_empty() {
             true => progress.begin_request(),
             false => progress.set_reading_message(true),
@@ -230,7 +230,7 @@ impl OpenStream {
         self.set_waiting(true);
     }
 
-    /// Sets whether the client is to read, from now on.
+    /// Sets whether the stream now waits for the client to read.
     fn set_waiting(&self, waiting: bool) {
         let since = waiting.then(clock::tick);
         self.activity.streams().open.insert(self.id, since);
@@ -247,7 +247,7 @@ impl Drop for OpenStream {
     }
 }
 
-/// The body of a reply, which records when the client takes a part of it.
+/// A reply body that records when the client reads a part of it.
 #[derive(Debug)]
 struct TrackedBody {
     body: ReplyBody,

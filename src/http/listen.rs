@@ -25,7 +25,7 @@ pub struct HttpListener {
 pub struct HttpListeners(Vec<HttpListener>);
 
 impl HttpListeners {
-    /// One listener without TLS, or none.
+    /// One listener without TLS; none if it is off.
     pub fn one(address: Listen) -> Self {
         let listener = HttpListener { address, tls: None };
         HttpListeners(match listener.address {
@@ -78,8 +78,8 @@ impl Serialize for HttpListeners {
     }
 }
 
-/// Takes the listeners under `key`: what `parse` reads, a table with `address` and
-/// `tls`, or a list of both.
+/// Takes the listeners under `key`: a value that `parse` reads, a table with `address` and
+/// `tls`, or a list of these.
 pub fn take(
     table: &mut Table<'_>,
     key: &'static str,

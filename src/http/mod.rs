@@ -59,8 +59,8 @@ use config::Requests;
 use front::Front;
 use router::Table;
 
-/// The size of a connection's buffer, in bytes. A head of a request that does not fit
-/// is answered with 431.
+/// The size of a connection's buffer, in bytes. A request head that does not fit is
+/// answered with 431.
 const BUFFER: usize = 64 << 10;
 
 /// What the connections of one listener share.
@@ -96,26 +96,26 @@ pub struct Server {
     pub front: Front,
     /// Accepted values of `Host`.
     pub hosts: Hosts,
-    /// Origins whose pages can send requests that write: those that are allowed, and that
-    /// of the external URL.
+    /// Origins whose pages may send requests that write: the allowed origins and that of
+    /// the external URL.
     pub write_origins: Vec<String>,
-    /// What changes wait for before they are acknowledged.
+    /// Storage, which changes wait for before they are acknowledged.
     pub journal: Journal,
-    /// Cancelled to stop. Replies in progress are completed.
+    /// Cancelled to request shutdown. Replies in progress are completed.
     pub stop: CancellationToken,
 }
 
-/// The listener that accepts pushes, for advice in replies of another one.
+/// Where pushes are accepted, for the advice that other listeners give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushLocation {
-    /// It is at this URL or Unix socket.
+    /// At this URL or Unix socket.
     At(String),
-    /// Pushes are off.
+    /// Nowhere: pushes are off.
     Off,
 }
 
 impl PushLocation {
-    /// The advice for a push.
+    /// The advice for a client that pushes here.
     fn for_pushes(&self) -> String {
         match self {
             PushLocation::At(place) => format!("pushes are accepted at {place} (push.listen)"),
@@ -123,7 +123,7 @@ impl PushLocation {
         }
     }
 
-    /// The advice for a request that reads something that only that listener serves.
+    /// The advice for a client that reads what only the push listener serves.
     fn for_reads(&self) -> String {
         match self {
             PushLocation::At(place) => format!("it is served at {place} (push.listen)"),
@@ -136,7 +136,7 @@ impl PushLocation {
 }
 
 impl Server {
-    /// Origins whose pages can change something on this listener.
+    /// Origins whose pages may change something on this listener.
     fn origins(&self) -> &[String] {
         match self.accepts_pushes {
             true => &self.requests.cors_origins,
@@ -145,8 +145,8 @@ impl Server {
     }
 }
 
-/// Serves a connection to its end. Each request is answered with the settings of the
-/// moment; the time limits and the token to stop are those of the begin.
+/// Serves a connection until it ends. Each request sees the current settings; the time
+/// limits and the shutdown token stay those of the connection's start.
 pub async fn serve(live: Live<Server>, connection: Connection) {
     let server = live.load();
     let (peer, identity) = (connection.peer, connection.identity.clone());
@@ -166,7 +166,7 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
         reply_without_date(stream).await;
         return;
     }
-    // Set once a request is handled, until the connection has given way to others.
+    // Set once a request is handled in the current turn of the task.
     let had_its_turn = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let server = live.load();
@@ -230,10 +230,10 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
     }
 }
 
-/// Polls the connection while the clock is at a date that HTTP can express; `None`
-/// once it is not. hyper writes `Date` into every reply and panics at other dates.
+/// Polls the connection as long as HTTP can express the date of the clock; returns `None`
+/// once it cannot. hyper writes `Date` into every reply and panics at other dates.
 ///
-/// Each poll is a new turn of the connection, which `begin_turn` begins.
+/// Each poll begins a new turn of the task, with `begin_turn`.
 async fn poll_dated<F: Future>(
     mut connection: Pin<&mut F>,
     begin_turn: impl Fn(),
@@ -248,7 +248,7 @@ async fn poll_dated<F: Future>(
     .await
 }
 
-/// Replies 503 while the clock is at a date that HTTP cannot express.
+/// Replies 503 if HTTP cannot express the clock's date.
 async fn reply_without_date(mut stream: Stream) {
     const PROBLEM: &str = "the clock of this machine is not between 1970 and 9999: set it";
     sender_log::internal_error(format_args!("http: {PROBLEM}"));

@@ -11,16 +11,16 @@ use crate::telemetry::UsageGauge;
 pub struct WorkPools {
     /// Chunks of lists, and searches through everything in the store.
     pub lists: BlockingPool,
-    /// Copies of `/metrics` for one client: selections, families and protobuf.
+    /// Copies of `/metrics` made for one client: selections, families and protobuf.
     pub scrapes: BlockingPool,
-    /// Memory for copies of `/metrics` that wait to be sent. Clients that do not read
-    /// hold at most [`MAX_COPIES`] together.
+    /// Memory for copies of `/metrics` that wait to be sent. All clients together hold at
+    /// most [`MAX_COPIES`], even if they do not read.
     pub copies: Arc<MemoryBudget>,
     /// Pushed bodies larger than [`MAX_INLINE_TEXT`], and decompression. Each takes
     /// several times its size in memory.
     pub bodies: BlockingPool,
-    /// Pushed bodies larger than [`LARGE_TEXT`]. They take seconds, and other bodies
-    /// do not wait for them.
+    /// Pushed bodies larger than [`LARGE_TEXT`]. They take seconds, and other bodies must
+    /// not wait for them.
     pub large_bodies: BlockingPool,
     /// Bodies of `/create` and `/update`, which can take seconds and hundreds of
     /// megabytes.
@@ -40,7 +40,7 @@ pub const MAX_INLINE_TEXT: usize = 128 << 10;
 const LARGE_TEXT: usize = 8 << 20;
 
 impl WorkPools {
-    /// Creates the pools. `copied` shows the memory in use by copies.
+    /// Creates the pools. `copied` shows the memory that copies use.
     pub fn new(copied: &Arc<UsageGauge>) -> Self {
         WorkPools {
             lists: BlockingPool::new(2),
@@ -53,8 +53,7 @@ impl WorkPools {
         }
     }
 
-    /// The pool that parses a body of `bytes` bytes of text; `None` for the serving
-    /// thread.
+    /// The pool for parsing a body of `bytes` bytes of text; `None` for the serving thread.
     pub fn for_text(&self, bytes: usize) -> Option<&BlockingPool> {
         if bytes <= MAX_INLINE_TEXT {
             None

@@ -30,7 +30,7 @@ pub fn names(query: &str) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// Another value.
+/// The value is another one.
 pub fn flag(query: &str, name: &str) -> Result<bool, String> {
     match value(query, name).as_deref() {
         None | Some("0" | "false") => Ok(false),
@@ -61,7 +61,7 @@ pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
 }
 
 /// Whether the client prefers a page to text and JSON: `Accept` names HTML before both, and
-/// the query has no `format`. Other clients accept any type, which is no preference.
+/// the query has no `format`. Accepting any type does not count as a preference.
 pub fn wants_page(query: &str, headers: &HeaderMap) -> bool {
     if value(query, "format").is_some() {
         return false;
@@ -76,7 +76,7 @@ pub fn wants_page(query: &str, headers: &HeaderMap) -> bool {
     weight("text/html") > weight("application/json").max(weight("text/plain"))
 }
 
-/// The weight of a media type in `Accept`, in thousandths; 0 if it is not named.
+/// The weight of a media type in `Accept`, in thousandths; 0 if it is not listed.
 fn weight_of(accepted: &str, media: &str) -> u32 {
     let weight = |item: &str| {
         let mut parts = item.split(';').map(str::trim);

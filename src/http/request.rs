@@ -1,4 +1,4 @@
-//! The request as handlers get it.
+//! The request that handlers get.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::telemetry::{PushMethod, clip_to};
 /// The limit on the length of a path in the log, in bytes.
 const MAX_LOGGED_PATH: usize = 200;
 
-/// A request, with what its route captured from the path.
+/// A request, with the text that its route captured from the path.
 #[derive(Debug)]
 pub struct Request {
     /// The server that received it.
@@ -39,11 +39,11 @@ pub struct Request {
     pub scope: Scope,
     /// The user that the client authenticated as; see [`Grant`](crate::security::Grant).
     pub user: Option<Arc<str>>,
-    /// The method under which the request is counted among pushes, if it is one.
+    /// The push method under which the request is counted, if it is a push.
     pub counts: Option<PushMethod>,
     /// The body, until it has been read.
     body: Option<Incoming>,
-    /// Whom its bytes are charged to.
+    /// Where its bytes are charged.
     charge: BodyCharge,
 }
 
@@ -101,7 +101,7 @@ impl Request {
         })
     }
 
-    /// The origin to record with what this request stores.
+    /// The origin recorded with what this request stores.
     pub fn origin(&self) -> Origin {
         Origin {
             source: Arc::clone(&self.server.source),
@@ -110,23 +110,23 @@ impl Request {
         }
     }
 
-    /// The length of the body that the head gives, or 0.
+    /// The length of the body that the head announces, or 0.
     pub fn announced(&self) -> usize {
         let body = self.body.as_ref();
         let lower = body.map_or(0, |body| body.size_hint().lower());
-        // Longer ones are rejected.
+        // A longer body is rejected.
         usize::try_from(lower)
             .unwrap_or(usize::MAX)
             .min(self.server.requests.max_body)
     }
 
-    /// Charges the body to `account` when it is read, `paid` bytes of which it has been
-    /// charged already.
+    /// Sets the account to which the body is charged when it is read. `paid` bytes of it
+    /// have been charged already.
     pub fn charge_body(&mut self, account: Account, paid: usize) {
         self.charge = BodyCharge::new(account, paid);
     }
 
-    /// Whom the request is charged to.
+    /// The account that the request is charged to.
     pub fn account(&self) -> &Account {
         self.charge.account()
     }

@@ -28,8 +28,8 @@ pub struct ReceivedBody {
     charge: BodyCharge,
 }
 
-/// Charges the bytes of a body to its sender, each once: those that arrive, or those that
-/// they are decompressed to if these are more.
+/// Charges the bytes of a body to its sender, each once: the bytes that arrive, or the
+/// decompressed bytes if these are more.
 #[derive(Debug, Default)]
 pub struct BodyCharge {
     account: Account,
@@ -43,12 +43,12 @@ impl BodyCharge {
         BodyCharge { account, paid }
     }
 
-    /// Whom the body is charged to.
+    /// The account that the body is charged to.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
-    /// Charges what is missing to `bytes` in total.
+    /// Charges the difference to `bytes` in total.
     fn raise_to(&mut self, bytes: usize) {
         if bytes > self.paid && self.account.is_limited() {
             self.account.charge(0, bytes - self.paid, clock::tick());
@@ -57,18 +57,18 @@ impl BodyCharge {
     }
 }
 
-/// The largest unread body, in bytes, that is discarded to keep the connection. With
-/// a larger one, the connection is closed.
+/// The size up to which an unread body is discarded to keep the connection, in bytes. With
+/// a larger body, the connection is closed.
 const MAX_DISCARDED: u64 = 64 << 10;
 
-/// The time limit for discarding it.
+/// The time limit for discarding an unread body.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The limit on bytes of a rejected body that are read and discarded. Closing a socket
-/// with unread bytes resets the connection, and the client may lose the reply.
+/// The limit on bytes of a rejected body that are read and discarded. Closing a socket with
+/// unread bytes resets the connection, and the client may lose the reply.
 const MAX_LINGERING: usize = 16 << 20;
 
-/// The time limit for discarding them.
+/// The time limit for discarding a rejected body.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Discards the rest of a rejected body in the background, while the reply is sent.
@@ -85,9 +85,9 @@ fn linger(mut body: Incoming) {
     }));
 }
 
-/// Reads a body to its end. If the client waits for `100 Continue`, hyper sends it at
-/// the first read. `expects_continue` says that it waits: after an early rejection it
-/// sends no body. The bytes are charged to the account of `charge`.
+/// Reads a whole body and charges its bytes with `charge`. If the client waits for `100
+/// Continue` (`expects_continue`), hyper sends it at the first read; after an early
+/// rejection, such a client sends no body.
 ///
 /// # Errors
 ///
@@ -237,7 +237,7 @@ impl ReceivedBody {
         self.bytes.is_empty()
     }
 
-    /// Counts `more` bytes that are derived from the body, until it is dropped.
+    /// Also counts `more` bytes derived from the body, until it is dropped.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl ReceivedBody {
     ///
     /// # Errors
     ///
-    /// An unknown coding, a corrupt body, or a limit on size or memory.
+    /// The coding is unknown, the body is corrupt, or a limit on size or memory is reached.
     pub async fn decompressed(
         mut self,
         content_encoding: &str,

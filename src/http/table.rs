@@ -1,5 +1,5 @@
-//! Formats tables for people, one batch of rows at a time, so that a long table is not
-//! in memory as a whole. The columns of a batch fit its rows and all rows before it.
+//! Formats tables for people, one batch of rows at a time, so that a long table is never in
+//! memory as a whole. The columns of a batch fit its rows and all earlier ones.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ const STYLE: TableStyle = {
         .row_separator(RULE)
 };
 
-/// The width of a cell beside its content: a space on either side.
+/// The padding of a cell: a space on either side.
 const PADDING: u16 = 2;
 
 /// Formats a table, given as batches of rows. Each item is the text of one batch; the
@@ -36,9 +36,9 @@ pub struct TableWriter<B> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing is written.
+    /// Nothing is written yet.
     Start,
-    /// The header and maybe rows are written.
+    /// The header is written, perhaps with rows.
     Rows,
     /// Everything is written.
     End,
@@ -88,7 +88,7 @@ impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
         );
         let text = table.to_string();
         let mut lines = text.lines();
-        // The first line is a rule, and all lines have its width.
+        // The first line is a rule, as wide as all lines.
         let width = lines.clone().next().map_or(0, str::len);
         if !first {
             lines.next();

@@ -24,7 +24,7 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 ///
 /// # Errors
 ///
-/// An unknown coding, a corrupt body, or a limit on size or memory.
+/// The coding is unknown, the body is corrupt, or a limit on size or memory is reached.
 pub async fn decompress(request: &Request, body: ReceivedBody) -> Result<ReceivedBody, Rejection> {
     let content_encoding = request.header(CONTENT_ENCODING);
     let limit = request.server.requests.max_body;
@@ -48,7 +48,7 @@ pub async fn with_labels<T: Send + 'static>(
 ) -> Result<T, Rejection> {
     let mut body = decompress(request, body).await?;
     let text = text_size(request, admission, group, &body.bytes).await?;
-    // Text past exposition.max_text is not counted: `work` rejects it before it exists.
+    // Text above exposition.max_text is not counted: `work` rejects it before it is made.
     if text > MAX_INLINE_TEXT && admission.allows_text_size(text) {
         body.grow(text)?;
     }
@@ -56,7 +56,7 @@ pub async fn with_labels<T: Send + 'static>(
     on_body(request, store, pool, body, work).await
 }
 
-/// The size of the text that a body expands to, in bytes, or 0 if it is small. A large
+/// The size of the text that a body expands to, in bytes; 0 if the body is small. A large
 /// body is measured on a pool, because measuring takes time in proportion to its size.
 async fn text_size(
     request: &Request,
@@ -84,9 +84,9 @@ async fn text_size(
     on_pool(&request.server.pools.bodies, measure).await
 }
 
-/// Processes a decompressed body on `pool`, or on the serving thread if it is `None`.
-/// While the store applies a large write, the pool for bodies is used in place of the
-/// serving thread, because the work would wait for that write.
+/// Processes a decompressed body on `pool`, or on the serving thread if it is `None`. While
+/// the store applies a large write, the pool for bodies replaces the serving thread,
+/// because the work would wait for that write.
 ///
 /// # Errors
 ///

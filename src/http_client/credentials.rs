@@ -1,4 +1,4 @@
-//! What requests prove themselves with: a user, a bearer token, or other headers.
+//! Credentials of requests to other systems: a user, a bearer token, or headers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,22 @@ use crate::settings::document::{Node, Value};
 use crate::settings::reader::Table;
 use crate::settings::value::text;
 
-/// Files that are read at the same time. A pipe without a writer, or a network file system that
-/// does not answer, keeps its thread, of which the runtime has 512 for everything.
+/// The limit on files that are read at the same time. A pipe without a writer, or a network
+/// file system that does not answer, blocks one of the runtime's 512 threads for blocking
+/// work.
 static READERS: Semaphore = Semaphore::const_new(64);
 
-/// Secrets and more headers of requests.
+/// Secrets and additional headers of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Credentials {
-    /// The file of a bearer token. It is read for every request, since tokens are rotated.
+    /// The file with a bearer token. It is read for every request, since tokens are
+    /// rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
     /// User and password of HTTP basic authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
-    /// More request headers.
+    /// Additional request headers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
     /// Request headers whose values are in files. They are read for every request.
@@ -45,7 +47,7 @@ pub struct BasicAuth {
     /// The password; empty if there is a file.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub password: Secret,
-    /// The file of the password. It is read for every request.
+    /// The file with the password. It is read for every request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
 }
@@ -73,7 +75,7 @@ impl BasicAuth {
         })
     }
 
-    /// The password. A file is read anew; `setting` names it in errors.
+    /// Returns the password. A file is read anew; `setting` names it in errors.
     ///
     /// # Errors
     ///
@@ -86,7 +88,7 @@ impl BasicAuth {
     }
 }
 
-/// A file with a secret that cannot be used.
+/// An unusable file with a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting} {}: {problem}", file.display())]
 pub struct CredentialError {
@@ -123,7 +125,7 @@ impl Credentials {
         }
     }
 
-    /// The headers that a request needs. Files are read anew.
+    /// Returns the headers of a request. Files are read anew.
     ///
     /// # Errors
     ///
@@ -165,7 +167,7 @@ impl Credentials {
     }
 }
 
-/// The secret in the file of a setting.
+/// Reads the secret from the file that a setting names.
 async fn secret(setting: &'static str, file: &Path) -> Result<String, CredentialError> {
     let failed = |problem: String| CredentialError {
         setting,
@@ -199,7 +201,8 @@ fn header_value(
     Ok(value)
 }
 
-/// Reads the files of headers. They must be readable, and no header may be given twice.
+/// Reads the files with values of headers. They must be readable, and no header may be set
+/// twice.
 fn read_header_files(
     table: &mut Table<'_>,
     headers: &BTreeMap<String, Secret>,

@@ -1,4 +1,4 @@
-//! Why a request failed, in one short line.
+//! Explains in one short line why a request failed.
 
 use std::error::Error;
 use std::io;
@@ -6,7 +6,7 @@ use std::iter::successors;
 
 use crate::reason::Reason;
 
-/// The explanation of a connection that ended too early.
+/// The message for a connection that ended too early.
 const INCOMPLETE: &str = "the connection was closed before the response was complete";
 
 /// An error and its causes, including those that are wrapped in I/O errors.
@@ -55,7 +55,7 @@ pub fn explain(problem: &reqwest::Error) -> (Reason, String) {
     (reason, what)
 }
 
-/// The innermost cause of a failed request or response of `hyper`.
+/// The innermost cause of an error of `hyper`.
 pub fn explain_http(problem: &hyper::Error) -> String {
     innermost(problem)
 }
@@ -91,7 +91,7 @@ pub fn is_end(problem: &(dyn Error + 'static)) -> bool {
         .any(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// The beginning of the resolver's errors.
+/// The prefix of the resolver's errors.
 const LOOKUP: &str = "failed to lookup address information: ";
 
 fn is_lookup(problem: &reqwest::Error) -> bool {

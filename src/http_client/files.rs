@@ -1,4 +1,4 @@
-//! Files that settings name: certificates, keys and secrets.
+//! Reads files that settings name: certificates, keys and secrets.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -51,14 +51,14 @@ impl Serialize for PemFile {
     }
 }
 
-/// Reads a file in PEM, whose content is not checked.
+/// Reads a PEM file without checking its content.
 pub fn pem_file(node: &Node) -> Result<PemFile, String> {
     let path = path(node)?;
     let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
     Ok(PemFile { path, pem })
 }
 
-/// Reads a file with certificates in PEM.
+/// Reads a PEM file with certificates.
 pub fn ca_file(node: &Node) -> Result<CaFile, String> {
     let path = path(node)?;
     let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
@@ -68,7 +68,7 @@ pub fn ca_file(node: &Node) -> Result<CaFile, String> {
     }
 }
 
-/// The path of a file with a value of an HTTP header, such as a token. The file must be
+/// The path of a file with the value of an HTTP header, such as a token. The file must be
 /// readable now, and is read again for every request.
 pub fn secret_file(what: &'static str) -> impl Fn(&Node) -> Result<PathBuf, String> {
     move |node| {

@@ -1,9 +1,9 @@
-//! Requests to other systems over HTTP: what the poller and the sinks share.
+//! What the poller and the sinks share for HTTP requests to other systems.
 //!
 //! - [`tls`]: the `tls` table of a server; [`trust`]: how its certificate is verified;
 //! - [`credentials`]: users, tokens and headers, with secrets from files;
 //! - [`proxy`]: the HTTP proxy in between;
-//! - [`files`]: files that settings name;
+//! - [`files`]: reads files that settings name;
 //! - [`failure`]: why a request failed, in one short line.
 
 pub mod credentials;
@@ -19,5 +19,5 @@ pub use files::{CaFile, ca_file};
 pub use proxy::{ProxyChoice, ProxyUrl, proxy_url};
 pub use tls::ClientTls;
 
-/// What requests say of their sender.
+/// The `User-Agent` of requests.
 pub const AGENT: &str = concat!("exporter-proxy/", env!("CARGO_PKG_VERSION"));

@@ -30,7 +30,7 @@ impl Serialize for ProxyUrl {
 ///
 /// # Errors
 ///
-/// What the setting must be instead, for the end of a sentence.
+/// A description of what the setting must be, which completes a sentence.
 pub fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
     let url = Url::parse(&text(node)?).map_err(|problem| format!("is not a URL: {problem}"))?;
     match url.scheme() {
@@ -44,11 +44,11 @@ pub fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
 /// The HTTP proxy of a client.
 #[derive(Debug)]
 pub enum ProxyChoice {
-    /// Requests go to their server.
+    /// None: requests go directly to their server.
     None,
     /// The proxy of the settings.
     Configured(Box<Proxy>),
-    /// The proxies of the environment.
+    /// The proxies that environment variables name.
     Environment,
 }
 
@@ -87,7 +87,7 @@ impl ProxyChoice {
         !matches!(self, ProxyChoice::None)
     }
 
-    /// Makes a client use it.
+    /// Makes a client use the proxy.
     pub fn apply(&self, builder: ClientBuilder) -> ClientBuilder {
         match self {
             ProxyChoice::None => builder.no_proxy(),

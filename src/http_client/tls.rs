@@ -1,5 +1,5 @@
-//! The `tls` table of a server that requests go to: the certificate that the proxy
-//! presents, and how the certificate of the server is verified.
+//! The `tls` table of a server that requests go to: the client certificate, and how the
+//! certificate of the server is verified.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -12,19 +12,18 @@ use crate::settings::document::Node;
 use crate::settings::reader::Table;
 use crate::settings::value::{boolean, text};
 
-/// What the table adds to the settings of a server.
+/// The part of the table that concerns handshakes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct ClientTls {
     /// The certificate and key that the proxy presents.
     #[serde(flatten)]
     pub client: Option<ClientCertificate>,
-    /// The name that the certificate of the server must have, in place of the host of
-    /// the URL.
+    /// The name that the server's certificate must have, instead of the host of the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
 }
 
-/// A certificate and its key, as they were read.
+/// A certificate and its key, as read from their files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct ClientCertificate {
     /// The certificate chain.
@@ -34,7 +33,7 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// The certificate chain and the key.
+    /// Parses the certificate chain and the key.
     ///
     /// # Errors
     ///
@@ -61,7 +60,7 @@ impl ClientCertificate {
     }
 }
 
-/// The settings of a `tls` table about trust. A target can have them outside of it, too.
+/// The trust settings of a `tls` table. A target may also set them outside of the table.
 #[derive(Debug, Default)]
 pub struct Trust {
     /// Certificates to trust.

@@ -1,4 +1,4 @@
-//! The certificates of servers that are trusted.
+//! Which server certificates are trusted.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use rustls_platform_verifier::Verifier;
 
 use super::tls::ClientTls;
 
-/// The TLS settings of a client. It trusts the system's certificates and those of `ca`,
-/// a PEM text; with `any`, every certificate. `tls` has the certificate that it presents,
-/// and the name that the certificate of the server must have.
+/// Builds the TLS configuration of a client. It trusts the system's certificates and those
+/// of `ca`, a PEM text; with `any`, every certificate. `tls` has the client's own
+/// certificate, and the name that the server's certificate must have.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ pub fn config(any: bool, ca: Option<&[u8]>, tls: &ClientTls) -> Result<ClientCon
     }
 }
 
-/// How the certificates of servers are verified; `None` if none can be.
+/// Returns the verifier of server certificates; `None` if none can be verified.
 fn verifier(
     any: bool,
     ca: Option<&[u8]>,
@@ -64,7 +64,7 @@ fn verifier(
     };
     match Verifier::new_with_extra_roots(own, provider) {
         Ok(verifier) => Ok(Some(Arc::new(verifier))),
-        // Some systems have no certificates. Servers without TLS do not need any.
+        // Some systems have no certificates, and servers without TLS need none.
         Err(problem) => {
             log::info!(
                 "cannot read the certificates of this system ({problem}): https URLs need a ca_file"

@@ -17,8 +17,8 @@ use crate::net::unix_socket::SocketFile;
 use crate::settings::Address;
 use crate::settings::listen::{SocketMode, SocketOwner};
 
-/// The length of the kernel's queue of connections that are not accepted yet. The
-/// kernel caps it at `net.core.somaxconn`.
+/// The length of the kernel's queue of connections that are not yet accepted. The kernel
+/// caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
 /// Why a listener cannot be bound.
@@ -31,7 +31,7 @@ pub enum BindError {
         address: String,
         /// The setting that holds it.
         setting: &'static str,
-        /// The last error of its addresses.
+        /// The error of the last address that was tried.
         problem: io::Error,
     },
     /// The files of a `tls` table.
@@ -45,7 +45,7 @@ pub enum BindError {
     /// A Unix socket.
     #[error("cannot create the Unix socket {} ({setting}): {problem}", path.display())]
     Unix {
-        /// Where the socket's file was to be made.
+        /// The path for the socket's file.
         path: PathBuf,
         /// The setting that holds the path.
         setting: &'static str,
@@ -64,7 +64,7 @@ pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, B
     first(address, setting, listen).await.map(Listener::Tcp)
 }
 
-/// What `bind` makes of the first address of the name that it can bind.
+/// Returns the result of `bind` for the first address of the name that can be bound.
 async fn first<T>(
     address: &Address,
     setting: &'static str,
@@ -97,15 +97,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     };
     // A restart must not wait for the connections of the previous run.
     socket.set_reuseaddr(true)?;
-    // Connections inherit this option. It ends those whose peer has vanished, which
-    // would otherwise stay open for ever.
+    // Connections inherit this option. It ends those whose peer has vanished, which would
+    // otherwise stay open for ever.
     socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// The size in bytes of the kernel's buffer for datagrams that are not read yet.
-/// Without `CAP_NET_ADMIN`, the kernel caps it at `net.core.rmem_max`.
+/// The size of the kernel's buffer for unread datagrams, in bytes. Without `CAP_NET_ADMIN`,
+/// the kernel caps it at `net.core.rmem_max`.
 const DATAGRAM_BUFFER: usize = 8 << 20;
 
 /// Binds a non-blocking UDP socket at the first address of the name that can be
@@ -116,7 +116,7 @@ const DATAGRAM_BUFFER: usize = 8 << 20;
 /// The name cannot be resolved, or none of its addresses can be bound.
 pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, BindError> {
     let socket = first(address, setting, bind_udp).await?;
-    // A smaller buffer loses more datagrams, but is no error.
+    // A smaller buffer loses more datagrams, but is not an error.
     if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER).is_err() {
         let _ = setsockopt(&socket, sockopt::RcvBuf, &DATAGRAM_BUFFER);
     }

@@ -1,13 +1,13 @@
-//! Work that takes long, done off the threads that serve connections.
+//! Runs long work off the threads that serve connections.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Messages of sockets and responses of targets up to this size, in bytes, are parsed
-/// on the serving thread. Longer work goes to a [`BlockingPool`]: parsing 15 MB takes a second, and the
-/// thread's other connections would wait for it.
+/// Messages of sockets and responses of targets up to this size, in bytes, are parsed on
+/// the serving thread. Longer ones go to a [`BlockingPool`]: parsing 15 MB takes a second,
+/// and the thread's other connections would wait.
 pub const INLINE_BYTES: usize = 64 << 10;
 
 /// A share of the runtime's blocking threads, for one kind of long work. Clones
@@ -16,15 +16,14 @@ pub const INLINE_BYTES: usize = 64 << 10;
 pub struct BlockingPool(Arc<Semaphore>);
 
 impl BlockingPool {
-    /// A pool that runs at most `threads` pieces of work at a time. Further work
-    /// waits in order of arrival.
+    /// A pool with at most `threads` concurrent jobs. Further jobs wait in order of
+    /// arrival.
     pub fn new(threads: usize) -> Self {
         BlockingPool(Arc::new(Semaphore::new(threads)))
     }
 
-    /// Runs `work` on a blocking thread as soon as the pool has one free. The
-    /// thread counts as busy until the work ends, even if the caller stops
-    /// waiting for it.
+    /// Runs `work` on a blocking thread as soon as the pool has one free. The thread counts
+    /// as busy until the work ends, even if the caller stops waiting for it.
     ///
     /// # Errors
     ///
@@ -41,7 +40,7 @@ impl BlockingPool {
         spawn_blocking(work).await
     }
 
-    /// The number of threads that are free.
+    /// The number of free threads.
     #[cfg(test)]
     pub fn free(&self) -> usize {
         self.0.available_permits()

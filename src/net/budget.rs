@@ -1,4 +1,4 @@
-//! Memory that all connections of one kind share.
+//! Memory budgets that all connections of one kind share.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::telemetry::UsageGauge;
 
-/// The memory limit for incomplete messages of all connections together.
+/// The memory limit for the incomplete messages of all connections together.
 ///
-/// An eighth of it is reserved for small messages, so that they are received
-/// even while large, slow ones hold all the rest.
+/// An eighth of it is reserved for small messages, so that they can be received even while
+/// large, slow ones hold all the rest.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: AtomicUsize,
@@ -29,7 +29,7 @@ const RESERVE_DIVISOR: usize = 8;
 const SHORT_DIVISOR: usize = 2;
 
 impl MemoryBudget {
-    /// A budget of `limit` bytes. `used` shows how much of it is taken.
+    /// A budget of `limit` bytes. `used` shows the bytes in use.
     pub fn new(limit: usize, used: Arc<UsageGauge>) -> Self {
         MemoryBudget {
             limit: AtomicUsize::new(limit),
@@ -37,7 +37,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Changes the limit. What is taken beyond a lower limit stays taken.
+    /// Changes the limit. Memory taken beyond a lower limit stays taken.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -60,20 +60,19 @@ impl MemoryBudget {
         self.used.subtract(bytes);
     }
 
-    /// Whether memory is short, so that large messages must keep the
-    /// [`MinimumRate`].
+    /// Whether memory is short. Large messages must then keep the [`MinimumRate`].
     pub fn is_short(&self) -> bool {
         self.used.value() > self.limit() / SHORT_DIVISOR
     }
 
-    /// The bytes that are taken.
+    /// The bytes in use.
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn used(&self) -> usize {
         self.used.value()
     }
 }
 
-/// The reserve of a budget. One that holds no whole small message would only waste memory.
+/// The reserve of a budget. A reserve smaller than one small message would be of no use.
 fn reserve_of(limit: usize) -> usize {
     let reserve = Some(limit / RESERVE_DIVISOR).filter(|reserve| *reserve >= SMALL_MESSAGE);
     reserve.unwrap_or_default()
@@ -103,7 +102,7 @@ impl BudgetShare {
         grown
     }
 
-    /// The bytes that this share takes.
+    /// The bytes that this share holds.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -122,8 +121,8 @@ impl Drop for BudgetShare {
     }
 }
 
-/// The rate at which a large message must arrive while memory is short. While
-/// there is memory for others, any rate will do.
+/// The rate at which a large message must arrive while memory is short. While memory is
+/// free, any rate will do.
 #[derive(Debug)]
 pub struct MinimumRate {
     end: Pin<Box<Sleep>>,
@@ -134,13 +133,12 @@ pub struct MinimumRate {
 /// the grace period of a message.
 pub const RATE_PERIOD: Duration = Duration::from_secs(3);
 
-/// The bytes that a large message must bring in each [`RATE_PERIOD`] while
-/// memory is short: 64 KiB a second.
+/// The bytes of a large message that must arrive in each [`RATE_PERIOD`] while memory is
+/// short: 64 KiB a second.
 pub const RATE_BYTES: usize = 192 << 10;
 
 impl MinimumRate {
-    /// Begins to measure a message that has just become larger than
-    /// [`SMALL_MESSAGE`].
+    /// Starts measuring a message that has just become larger than [`SMALL_MESSAGE`].
     pub fn begin() -> Self {
         MinimumRate {
             end: Box::pin(sleep(RATE_PERIOD)),
@@ -153,8 +151,8 @@ impl MinimumRate {
         self.received = self.received.saturating_add(bytes);
     }
 
-    /// Returns at the end of a period in which the message was too slow and
-    /// memory was short. Safe to cancel: the period goes on with the next call.
+    /// Returns at the end of a period in which the message was too slow while memory was
+    /// short. Cancel-safe: the next call continues the period.
     pub async fn too_slow(&mut self, budget: &MemoryBudget) {
         loop {
             self.end.as_mut().await;
@@ -225,7 +223,7 @@ mod tests {
         rate.count(RATE_BYTES - 1);
         rate.too_slow(&budget).await;
         assert_eq!(begun.elapsed().as_secs(), RATE_PERIOD.as_secs());
-        // A message that keeps the rate is granted another period.
+        // A message that keeps the rate gets another period.
         let begun = Instant::now();
         let mut rate = MinimumRate::begin();
         rate.count(RATE_BYTES);

@@ -1,12 +1,12 @@
-//! The listeners of one part of the program, which come and go with the settings.
+//! The listeners of one part of the program. A reload adds, changes and removes them.
 //!
-//! They change in two steps. [`Listeners::prepare`] binds what is new, which can fail and
-//! changes nothing. [`Listeners::apply`] cannot fail: it starts the new listeners, gives the
-//! others their new settings, and closes those that are not wanted any more. The start of
-//! the program is the same with no listeners before.
+//! They change in two steps. [`Listeners::prepare`] binds new ones, which can fail and
+//! changes nothing. [`Listeners::apply`] cannot fail: it starts the new listeners, gives
+//! the others their new settings, and closes those that are no longer wanted. The start of
+//! the program is a reload from no listeners.
 //!
-//! A listener that stays keeps its socket and its connections. One that is closed accepts no
-//! more, and its connections end when their work is done, as at shutdown.
+//! A listener that stays keeps its socket and its connections. One that is closed accepts
+//! no more connections, and open ones end when their work is done, as at shutdown.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -26,22 +26,22 @@ use crate::settings::Address;
 use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::telemetry::{ListenerName, Telemetry};
 
-/// A listener that the settings ask for.
+/// A listener that the settings demand.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Where it is bound.
+    /// Where to bind it.
     pub place: Place,
     /// Its name in the log and in metrics.
     pub name: ListenerName,
     /// The key of the setting, for errors.
     pub setting: &'static str,
-    /// Its TLS, if it has any.
+    /// Its TLS; `None` for none.
     pub tls: Option<WantedTls>,
     /// Its limits.
     pub limits: ListenerLimits,
 }
 
-/// Where a listener is bound, as the setting is written.
+/// The place of a listener, as configured.
 #[derive(Debug, Clone)]
 pub enum Place {
     /// A TCP port.
@@ -51,7 +51,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether a socket that is bound for one of them serves the other, too.
+    /// Whether a socket bound at one place also serves the other.
     fn is(&self, other: &Place) -> bool {
         match (self, other) {
             (Place::Tcp(one), Place::Tcp(other)) => one == other,
@@ -60,7 +60,7 @@ impl Place {
         }
     }
 
-    /// Whether it names one socket, and not any free port.
+    /// Whether the place names one particular socket, and not any free port.
     fn is_fixed(&self) -> bool {
         !matches!(self, Place::Tcp(address) if address.port == 0)
     }
@@ -86,16 +86,16 @@ pub struct WantedTls {
     pub protocols: Protocols,
 }
 
-/// A wanted listener that is bound.
+/// A bound listener that is wanted.
 #[derive(Debug)]
 pub struct Ready {
-    /// Where it is bound, as the setting is written.
+    /// Where it is bound, as configured.
     pub place: Place,
     /// Its name in the log and in metrics.
     pub name: ListenerName,
     /// Its socket.
     pub listener: Arc<Listener>,
-    /// Cancelled when it is closed.
+    /// Cancelled to close it.
     pub stop: CancellationToken,
     /// Whether it was not there before.
     pub is_new: bool,
@@ -108,7 +108,7 @@ impl Ready {
         self.terms.tls.is_some()
     }
 
-    /// Its HTTP address, for people.
+    /// Its HTTP address, as shown to people.
     pub fn url(&self) -> String {
         let address = self.listener.address();
         match (&*self.listener, self.has_tls()) {
@@ -118,14 +118,14 @@ impl Ready {
         }
     }
 
-    /// The most connections that can be open, with those that wait for a permit.
+    /// The number of connections that can be open, including those that wait for a permit.
     pub fn connections(&self) -> usize {
         self.terms.limits.connections + MAX_WAITING
     }
 }
 
-/// The listeners of one part of the program. `S` is what the connections of a listener
-/// share.
+/// The listeners of one part of the program. `S` is the value that the connections of a
+/// listener share.
 #[derive(Debug)]
 pub struct Listeners<S> {
     open: Vec<Open<S>>,
@@ -133,7 +133,7 @@ pub struct Listeners<S> {
     stop: CancellationToken,
 }
 
-/// A listener that is served.
+/// A listener in service.
 #[derive(Debug)]
 struct Open<S> {
     place: Place,
@@ -146,7 +146,7 @@ struct Open<S> {
 }
 
 impl<S: Send + Sync + 'static> Listeners<S> {
-    /// No listeners. Those to come are closed when `stop` is cancelled.
+    /// No listeners yet. Future ones are closed when `stop` is cancelled.
     pub fn new(stop: &CancellationToken) -> Self {
         Listeners {
             open: Vec::new(),
@@ -154,12 +154,12 @@ impl<S: Send + Sync + 'static> Listeners<S> {
         }
     }
 
-    /// Binds the wanted listeners that are not open, and reads the files of their TLS.
-    /// Nothing is accepted, and the open listeners stay as they are.
+    /// Binds the wanted listeners that are not open, and reads their TLS files. Nothing is
+    /// accepted yet, and open listeners are not changed.
     ///
     /// # Errors
     ///
-    /// All listeners that cannot be bound.
+    /// The errors of all listeners that cannot be bound.
     pub async fn prepare(&self, wanted: Vec<Wanted>) -> Result<Vec<Ready>, Vec<BindError>> {
         let (mut ready, mut errors) = (Vec::new(), Vec::new());
         for one in wanted {
@@ -171,7 +171,7 @@ impl<S: Send + Sync + 'static> Listeners<S> {
             let here = |open: &&Open<S>| open.place.is(&one.place) && !is_taken(open);
             let open = self.open.iter().filter(here);
             let same = open.clone().find(|open| open.name == one.name);
-            // A socket that is given another name serves new connections under that name.
+            // A renamed socket serves new connections under its new name.
             let renamed = || open.clone().find(|open| open.place.is_fixed());
             let bound = same.or_else(renamed);
             match self.ready(one, same, bound).await {
@@ -185,8 +185,8 @@ impl<S: Send + Sync + 'static> Listeners<S> {
         }
     }
 
-    /// Binds a listener, unless it is the same as one that is open, or has its socket
-    /// `bound` under another name.
+    /// Binds a listener, unless an open one is the same or has its socket `bound` under
+    /// another name.
     async fn ready(
         &self,
         wanted: Wanted,
@@ -219,8 +219,8 @@ impl<S: Send + Sync + 'static> Listeners<S> {
         })
     }
 
-    /// Starts the new listeners, changes the others, and closes those that are not among
-    /// `ready`. The connections of each share a value of their own, and `handle` serves them.
+    /// Starts new listeners, changes the others, and closes those that are not among
+    /// `ready`. `handle` serves the connections, which share one value for each listener.
     pub fn apply<Handle, Handled>(
         &mut self,
         ready: Vec<(Ready, S)>,
@@ -280,8 +280,8 @@ impl<S: Send + Sync + 'static> Listeners<S> {
     }
 }
 
-/// The certificate and rules of `tls`: those `before` if they have the same settings. They
-/// read their files again by themselves.
+/// The certificate and rules of `tls`. If the settings are unchanged, `before` is kept: it
+/// rereads its files by itself.
 fn server(tls: &WantedTls, before: Option<Arc<TlsServer>>) -> Result<Arc<TlsServer>, BindError> {
     let same = |server: &Arc<TlsServer>| server.is_of(&tls.settings, &tls.setting, tls.protocols);
     if let Some(server) = before.filter(same) {

@@ -1,14 +1,14 @@
 //! Listeners and connections, for every protocol.
 //!
 //! - [`bind`]: makes [`Listener`]s from addresses and socket paths.
-//! - [`listeners`]: the listeners of one part of the program, which come and go with the
-//!   settings.
+//! - [`listeners`]: the listeners of one part of the program; a reload adds and removes
+//!   them.
 //! - [`accept`]: the accept loop, which gives each [`Connection`] a [`Permit`].
-//! - [`passed`]: sockets that the service manager has bound.
+//! - [`passed`]: sockets that the service manager passes in.
 //! - `permits`: connection permits, and eviction when they run out.
 //! - [`Stream`]: a connection's bytes, with a timeout for writes; [`tls`] encrypts them.
 //! - [`MemoryBudget`]: memory that connections share.
-//! - [`BlockingPool`]: long work, done off the serving threads.
+//! - [`BlockingPool`]: runs long work off the serving threads.
 
 pub mod accept;
 pub mod bind;
@@ -79,7 +79,7 @@ impl Listener {
         }
     }
 
-    /// The bound address or path, for the log and as the source of messages.
+    /// The bound address or path, for the log and as the source recorded with messages.
     pub fn address(&self) -> String {
         match self {
             Listener::Tcp(listener) => listener
@@ -90,15 +90,14 @@ impl Listener {
     }
 }
 
-/// Whether a connection begins with a TLS handshake: a record of type 22 and of version
-/// 3.x. No message of ours begins so.
+/// Whether a connection begins with a TLS handshake: a record of type 22 and version 3.x.
+/// No valid message begins like this.
 pub fn is_client_hello(bytes: &[u8]) -> bool {
     bytes.starts_with(&[22, 3])
 }
 
-/// Raises the soft limit on open files to the hard limit, and returns the limit
-/// that now holds. The soft limit is low by default only for programs that use
-/// `select`.
+/// Raises the soft limit on open files to the hard limit, and returns the resulting limit.
+/// The soft limit is low by default only because of programs that use `select`.
 pub fn raise_file_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

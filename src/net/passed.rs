@@ -1,8 +1,8 @@
 //! Sockets that the service manager passes to the program (socket activation).
 //!
-//! A listener whose configured address or path is that of a passed socket uses this
-//! socket. So a socket unit repeats addresses of the configuration, and nothing else
-//! relates the two. Connections wait in the socket while the program restarts.
+//! A listener whose configured address or path is that of a passed socket uses this socket.
+//! So a socket unit repeats addresses of the configuration, which is all that links the
+//! two. Connections wait in the socket while the program restarts.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use listenfd::ListenFd;
 
-/// A passed socket that no listener uses yet.
+/// A passed socket that no listener has taken yet.
 #[derive(Debug)]
 enum Passed {
     Tcp(TcpListener, SocketAddr),
@@ -21,12 +21,12 @@ enum Passed {
     UnixDatagram(UnixDatagram, PathBuf),
 }
 
-/// The passed sockets of the process. Like the environment that names them, they belong
-/// to the process, whose `main` adopts them.
+/// The passed sockets of the process. They are global, like the environment variables that
+/// name them; `main` adopts them.
 static PASSED: Mutex<Vec<Passed>> = Mutex::new(Vec::new());
 
-/// Takes the sockets that were passed to this process over, for the listeners that are
-/// bound later.
+/// Takes over the sockets that were passed to this process, for listeners that are bound
+/// later.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn adopt() -> io::Result<()> {
     Ok(())
 }
 
-/// The passed socket at an index.
+/// Takes the passed socket at an index.
 fn take(descriptors: &mut ListenFd, index: usize) -> io::Result<Option<Passed>> {
     if let Ok(Some(listener)) = descriptors.take_tcp_listener(index) {
         listener.set_nonblocking(true)?;
@@ -84,7 +84,7 @@ fn without_path() -> io::Error {
     )
 }
 
-/// The passed TCP listener at an address.
+/// Takes the passed TCP listener at an address.
 pub(super) fn tcp(address: SocketAddr) -> Option<TcpListener> {
     remove(|passed| match passed {
         Passed::Tcp(listener, at) if is_same(at, address) => Ok(listener),
@@ -92,7 +92,7 @@ pub(super) fn tcp(address: SocketAddr) -> Option<TcpListener> {
     })
 }
 
-/// The passed UDP socket at an address.
+/// Takes the passed UDP socket at an address.
 pub(super) fn udp(address: SocketAddr) -> Option<UdpSocket> {
     remove(|passed| match passed {
         Passed::Udp(socket, at) if is_same(at, address) => Ok(socket),
@@ -100,7 +100,7 @@ pub(super) fn udp(address: SocketAddr) -> Option<UdpSocket> {
     })
 }
 
-/// The passed Unix listener at a path.
+/// Takes the passed Unix listener at a path.
 pub(super) fn unix(path: &Path) -> Option<UnixListener> {
     remove(|passed| match passed {
         Passed::Unix(listener, at) if at == path => Ok(listener),
@@ -108,7 +108,7 @@ pub(super) fn unix(path: &Path) -> Option<UnixListener> {
     })
 }
 
-/// The passed Unix datagram socket at a path.
+/// Takes the passed Unix datagram socket at a path.
 pub(super) fn unix_datagram(path: &Path) -> Option<UnixDatagram> {
     remove(|passed| match passed {
         Passed::UnixDatagram(socket, at) if at == path => Ok(socket),
@@ -116,7 +116,7 @@ pub(super) fn unix_datagram(path: &Path) -> Option<UnixDatagram> {
     })
 }
 
-/// Closes the passed sockets that no listener uses, and returns where they listen.
+/// Closes the passed sockets that no listener has taken, and returns their addresses.
 pub fn close_unused() -> Vec<String> {
     let unused = std::mem::take(&mut *sockets());
     let places = unused.iter().map(|passed| match passed {
@@ -127,8 +127,8 @@ pub fn close_unused() -> Vec<String> {
     places.collect()
 }
 
-/// Whether a passed socket at `passed` is the one for a configured address. A socket at
-/// `[::]` accepts IPv4 too, and socket units have it for a port alone.
+/// Whether a passed socket at `passed` serves a configured address. A socket at `[::]`,
+/// which socket units create for a bare port, also accepts IPv4.
 fn is_same(passed: SocketAddr, configured: SocketAddr) -> bool {
     let any = |ip: IpAddr| ip.is_unspecified();
     passed == configured
@@ -138,7 +138,7 @@ fn is_same(passed: SocketAddr, configured: SocketAddr) -> bool {
             && any(configured.ip()))
 }
 
-/// Removes the first socket that `choose` takes.
+/// Removes and returns the first socket that `choose` accepts.
 fn remove<T>(choose: impl Fn(Passed) -> Result<T, Passed>) -> Option<T> {
     let mut sockets = sockets();
     let mut rest = Vec::with_capacity(sockets.len());

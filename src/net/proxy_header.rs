@@ -1,6 +1,5 @@
-//! The header of the PROXY protocol, version 2, with which a load balancer names the
-//! client of a connection
-//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
+//! Reads the header of the PROXY protocol, version 2, with which a load balancer names the
+//! client of a connection (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,28 +13,28 @@ use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::settings::network::Network;
 
-/// The bytes before the variable part, whose length is in the last two.
+/// The size of the fixed part. Its last two bytes are the length of the variable part.
 const FIXED: usize = 16;
 
-/// The first bytes of each header.
+/// The first bytes of every header.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The largest header, in bytes. Addresses take 216 at most; the rest are extensions, which
-/// the proxy does not read.
+/// The largest header, in bytes. Addresses take at most 216; the rest are extensions, which
+/// the proxy ignores.
 const LARGEST: usize = 2048;
 
 /// The time limit for the header. The specification asks for at least 3 seconds, so that a
-/// lost packet can be sent again.
+/// lost packet can be retransmitted.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The networks whose connections begin with a header.
+/// The load balancers, as networks. Their connections begin with a header.
 #[derive(Debug, Clone, Default)]
 pub struct Balancers(Option<Arc<[Network]>>);
 
 /// Why a header is not accepted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum HeaderError {
-    /// It does not begin like one.
+    /// It lacks the signature.
     #[error(
         "the connection does not begin with a PROXY protocol header of version 2, which \
          connections from this address must have (receiver.proxy_protocol)"
@@ -50,7 +49,7 @@ pub(super) enum HeaderError {
     /// It did not arrive in time.
     #[error("the PROXY protocol header did not arrive within {TIMEOUT:?}")]
     Timeout,
-    /// The connection ended before its end.
+    /// The connection ended before the header was complete.
     #[error("the connection ended inside the PROXY protocol header")]
     Truncated,
 }
@@ -72,7 +71,7 @@ impl Balancers {
         Balancers((!networks.is_empty()).then(|| networks.into()))
     }
 
-    /// Whether a connection of `peer` begins with a header.
+    /// Whether connections of `peer` begin with a header.
     pub(super) fn contain(&self, peer: Peer) -> bool {
         let (Some(networks), Peer::Tcp(address)) = (&self.0, peer) else {
             return false;
@@ -82,8 +81,8 @@ impl Balancers {
     }
 }
 
-/// Reads the header, and nothing behind it. Returns the client; `None` if the balancer
-/// itself is the client, as for a health check.
+/// Reads the header and nothing after it. Returns the client; `None` if the balancer itself
+/// is the client, as for a health check.
 pub(super) async fn read<S>(stream: &mut S) -> Result<Option<SocketAddr>, HeaderError>
 where
     S: AsyncRead + Unpin,
@@ -111,7 +110,7 @@ where
             0 => return Err(HeaderError::Truncated),
             more => read += more,
         }
-        // At once: what is no header may be shorter than one.
+        // Check the signature at once: data without a header may be shorter than one.
         let begin = &bytes[..read.min(SIGNATURE.len())];
         if !SIGNATURE.starts_with(begin) {
             return Err(HeaderError::Missing);
@@ -137,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of `bytes`, and how many bytes are left.
+    /// The result of reading `bytes`, and the number of bytes left.
     async fn read_all(bytes: &[u8]) -> (Result<Option<SocketAddr>, HeaderError>, usize) {
         let (mut client, mut server) = tokio::io::duplex(8);
         let write = async {

@@ -26,22 +26,22 @@ pub enum Socket {
 /// A connection's bytes in both directions.
 #[derive(Debug)]
 pub enum Stream {
-    /// As they are on the socket.
+    /// Bytes as they are on the socket.
     Plain(PlainStream),
-    /// Encrypted on the socket.
+    /// Bytes encrypted on the socket.
     Tls(Box<TlsStream<PlainStream>>),
 }
 
 impl Stream {
-    /// Sets `TCP_NODELAY`, so that small writes are sent without delay. For streams
-    /// on which every write ends a response.
+    /// Sets `TCP_NODELAY`, so that small writes are sent without delay. For streams where
+    /// every write ends a response.
     pub fn set_nodelay(&self) {
         let plain = match self {
             Stream::Plain(plain) => plain,
             Stream::Tls(tls) => tls.get_ref().0,
         };
         if let Socket::Tcp(stream) = &plain.socket {
-            // An optimisation only: without it, responses are still sent.
+            // This is only an optimisation: responses are sent without it, too.
             let _ = stream.set_nodelay(true);
         }
     }
@@ -66,8 +66,8 @@ impl Stream {
     }
 }
 
-/// A [`Socket`] that records the bytes that move in its [`Progress`]. A write fails
-/// with `TimedOut` if the peer takes no bytes for `write_timeout`.
+/// A [`Socket`] that records moved bytes in its [`Progress`]. A write fails with `TimedOut`
+/// if the peer accepts no bytes for `write_timeout`.
 #[derive(Debug)]
 pub struct PlainStream {
     socket: Socket,
@@ -75,7 +75,7 @@ pub struct PlainStream {
     write_timeout: Duration,
     /// Whether any bytes were received.
     has_begun: bool,
-    /// The timeout of a pending write.
+    /// The timer of a pending write.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -91,7 +91,7 @@ impl PlainStream {
         }
     }
 
-    /// Waits for bytes to read, and copies the first of them without taking them.
+    /// Waits for bytes to read, and copies the first of them without consuming them.
     /// Returns 0 at the end of the stream.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl PlainStream {
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.socket {
             Socket::Tcp(stream) => stream.peek(buffer).await,
-            // TLS is for TCP alone.
+            // Only TCP has TLS.
             Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -129,7 +129,7 @@ impl PlainStream {
     }
 }
 
-/// Calls a method of the stream inside, whichever it is.
+/// Calls a method of the inner stream, whichever it is.
 macro_rules! either {
     ($stream:expr, $kind:ident::{$one:ident, $other:ident}, $method:ident($($argument:expr),*)) => {
         match $stream {

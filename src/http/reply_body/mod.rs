@@ -23,14 +23,15 @@ use crate::telemetry::DurationHistogram;
 #[derive(Debug)]
 pub struct ReplyBody {
     source: Source,
-    /// The number of bytes to send; `None` for a generated body.
+    /// The number of bytes left to send; `None` for a generated body.
     left: Option<u64>,
     /// The number of bytes since the task last yielded.
     since_yield: usize,
-    /// Runs until the last chunk is handed to hyper or the client disconnects.
+    /// Records the duration when the last chunk is handed to hyper or the client
+    /// disconnects.
     timer: Option<Timer>,
-    /// Memory that counts as used until the last chunk is sent. The last batch of
-    /// chunks outlives the body, so it is shared.
+    /// Memory that counts as used until the last chunk is sent. It is shared with the last
+    /// batch of chunks, which outlives the body.
     held: Option<Arc<BudgetShare>>,
 }
 
@@ -51,7 +52,7 @@ impl Drop for Timer {
 /// the thread for milliseconds, and the thread may be the one that accepts connections.
 const YIELD_BYTES: usize = 512 * 1024;
 
-/// The limit on chunks in a batch. hyper passes at most 64 to one `writev`.
+/// The limit on chunks in a batch: hyper passes at most 64 to one `writev`.
 const MAX_BATCH_CHUNKS: usize = 64;
 
 /// The size at which a batch is complete, in bytes.
@@ -60,7 +61,7 @@ const MAX_BATCH_BYTES: usize = 128 * 1024;
 /// Chunks that one system call writes.
 #[derive(Debug, Default)]
 pub struct ChunkBatch {
-    /// None is empty.
+    /// None of them is empty.
     chunks: VecDeque<Bytes>,
     bytes: usize,
     _held: Option<Arc<BudgetShare>>,
@@ -109,7 +110,7 @@ impl Buf for ChunkBatch {
     }
 }
 
-/// Where the chunks come from.
+/// The source of the chunks.
 #[derive(Debug)]
 enum Source {
     /// Chunks in memory.
@@ -120,13 +121,13 @@ enum Source {
     Streamed(StreamedChunks),
 }
 
-/// Generates a body. The time of a call of `next` is bounded and does not grow with the
-/// store. A chunk can be empty.
+/// Generates a body. Each call of `next` takes a bounded time that does not grow with the
+/// store. A chunk may be empty.
 pub type ChunkIterator = Box<dyn Iterator<Item = Bytes> + Send>;
 
-/// Chunks that are generated on a pool, each once the one before is sent. So the body
+/// Chunks that are generated on a pool, each after the one before is sent. So the body
 /// takes the memory of one chunk, and a client that disconnects causes no more work.
-/// The pool is free between chunks: clients that do not read do not occupy it.
+/// Between chunks the pool is free: clients that do not read do not occupy it.
 struct StreamedChunks {
     pool: BlockingPool,
     /// Generated chunks that are not yet sent.
@@ -143,7 +144,7 @@ enum State {
     Done,
 }
 
-/// The iterator, unless it has ended, and the chunks it returned.
+/// The iterator, unless it has ended, and the chunks that it returned.
 type Generated = (Option<ChunkIterator>, Vec<Bytes>);
 
 /// A body of at least this many chunks is not short.
@@ -174,7 +175,7 @@ fn first_chunks(mut chunks: ChunkIterator) -> Generated {
 }
 
 impl StreamedChunks {
-    /// The next chunk that is not empty.
+    /// Returns the next chunk that is not empty.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, JoinError>>> {
         loop {
             match self.ready.pop_front() {
@@ -234,10 +235,10 @@ impl ReplyBody {
         }
     }
 
-    /// A body that `chunks` generates on `pool`. If it may be `short`, its first chunks
-    /// are generated at once, and it has a length if they are all of it. Otherwise
-    /// generation begins after the head of the reply is sent, so that a client that has
-    /// disconnected costs one chunk at most.
+    /// A body that `chunks` generates on `pool`. If it may be `short`, the first chunks are
+    /// generated at once, and if they turn out to be the whole body, it has a length.
+    /// Otherwise generation begins after the head of the reply is sent, so that a client
+    /// that has disconnected costs at most one chunk.
     ///
     /// # Errors
     ///
@@ -317,7 +318,7 @@ impl Body for ReplyBody {
             let chunk = match &mut self.source {
                 Source::Ready(chunks) => chunks.next(),
                 Source::Pages(texts) => texts.next(),
-                // A generated chunk is a batch of its own.
+                // A generated chunk makes a batch by itself.
                 Source::Streamed(_) if batch.bytes > 0 => None,
                 Source::Streamed(chunks) => match ready!(chunks.poll_next(cx)) {
                     Some(Err(problem)) => return Poll::Ready(Some(Err(problem))),

@@ -34,7 +34,7 @@ pub type HandlerFuture<'r> = Pin<Box<dyn Future<Output = Reply> + Send + 'r>>;
 pub type HandlerFn<S> = for<'r> fn(&'r S, &'r mut Request) -> HandlerFuture<'r>;
 
 /// A condition on a request besides its path, such as a query parameter. The second
-/// argument is the text that the pattern captured.
+/// argument is the text captured by the pattern.
 pub type Condition = Arc<dyn Fn(&Parts, &str) -> bool + Send + Sync>;
 
 /// `GET` and `HEAD`.
@@ -80,7 +80,7 @@ pub enum Errors {
 /// A route: methods and a path pattern, with their requirements and their handler.
 #[derive(Clone)]
 pub struct Route {
-    /// The label value in the counter of requests.
+    /// The value of the label in the counter of requests.
     pub name: &'static str,
     /// Methods as in `Allow`, separated by `, `; or [`ANY_METHOD`].
     pub methods: &'static str,
@@ -92,8 +92,8 @@ pub struct Route {
     pub parameters: &'static str,
     /// The role that a request needs.
     pub role: Role,
-    /// Whether the handler checks each write against [`Request::scope`]. Without that,
-    /// senders that are bound to apps or labels are turned away.
+    /// Whether the handler checks each write against [`Request::scope`]. Otherwise senders
+    /// that are bound to apps or labels are turned away.
     pub checks_scope: bool,
     /// The listeners on which the route is served.
     pub listeners: Listeners,
@@ -111,9 +111,10 @@ pub struct Route {
     pub is_stored: bool,
     /// Whether the reply to `OPTIONS` is an empty 200.
     pub options: bool,
-    /// Advice in the reply to a `POST` or `PUT` that the pattern does not have.
+    /// Advice in the reply to a `POST` or `PUT` that the pattern does not support.
     pub advice: Option<&'static str>,
-    /// For a route on the push listener: the path that answers the same on the others.
+    /// For a route on the push listener: the path that gives the same answer on other
+    /// listeners.
     pub elsewhere: Option<&'static str>,
     /// Called with the reason when a request is rejected before its handler runs.
     pub on_rejection: Option<Arc<dyn Fn(Reason) + Send + Sync>>,
@@ -245,7 +246,7 @@ impl Route {
         Route { pages, ..self }
     }
 
-    /// Sets the path that answers the same on other listeners than the push listener.
+    /// Sets the path that gives the same answer on listeners other than the push listener.
     #[must_use]
     pub fn elsewhere(self, path: &'static str) -> Self {
         Route {
@@ -275,7 +276,7 @@ impl Route {
         Route { progress, ..self }
     }
 
-    /// Does not wait for storage, since nothing changes that is stored.
+    /// Does not wait for storage, since the route changes nothing that is stored.
     #[must_use]
     pub fn without_storage(self) -> Self {
         Route {
@@ -293,8 +294,8 @@ impl Route {
         }
     }
 
-    /// Restricts the route to requests for which the condition holds. Routes with equal
-    /// patterns and condition names form one resource.
+    /// Restricts the route to requests that meet the condition. Routes with the same
+    /// pattern and condition name form one resource.
     #[must_use]
     pub fn when(self, name: &'static str, condition: Condition) -> Self {
         Route {
@@ -329,7 +330,7 @@ impl Route {
         }
     }
 
-    /// Whether the route has the method.
+    /// Whether the route supports the method.
     fn has(&self, method: &Method) -> bool {
         let mut methods = self.methods.split(", ");
         self.methods == ANY_METHOD || methods.any(|it| it == method.as_str())
@@ -344,7 +345,7 @@ impl Route {
 #[derive(Debug)]
 pub struct Table {
     resources: Vec<Resource>,
-    /// On a listener other than the push listener: the routes whose paths only the push
+    /// On other listeners than the push listener: the routes whose paths only the push
     /// listener serves.
     push_only: Vec<(Pattern, Route)>,
 }
@@ -354,8 +355,7 @@ pub struct Table {
 pub struct Resource {
     pattern: Pattern,
     routes: Vec<Route>,
-    /// Whether the push listener, and not this one, has the pattern for other methods too,
-    /// to read.
+    /// Whether only the push listener supports other methods of this pattern, for reading.
     reads_elsewhere: bool,
 }
 
@@ -368,14 +368,14 @@ pub struct Matched<'t> {
     pub captured: String,
 }
 
-/// Why no pattern matches.
+/// Why no resource matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
     /// A segment of the path is not UTF-8.
     NotUtf8,
     /// Only the push listener serves the path.
     PushListenerOnly {
-        /// Whether it serves the path to read.
+        /// Whether the path is for reading there.
         is_read: bool,
         /// See [`Route::elsewhere`].
         elsewhere: Option<&'static str>,
@@ -412,12 +412,12 @@ impl Table {
                 }),
             }
         }
-        // Paths such as `/apps/{name}` have routes on all listeners.
+        // Paths such as `/apps/{name}` are served by all listeners.
         let shared = |first: &str| {
             let mut shared = routes.iter().filter(|it| it.listeners == Listeners::All);
             shared.any(|route| first_segment(route) == first)
         };
-        // A page on `/metrics` does not make `/metrics/job/x` a path of this listener.
+        // Although `/metrics` has a page, `/metrics/job/x` is not a path of this listener.
         let rest = |first: &str| {
             let mut rest = routes.iter().filter(|it| it.pattern.contains("{*"));
             rest.any(|route| first_segment(route) == first)
@@ -438,13 +438,13 @@ impl Table {
         table
     }
 
-    /// The first resource whose pattern and condition match a request. For a preflight
-    /// request, the conditions of all resources that answer it hold: it does not have the
-    /// parameters of the request that it announces.
+    /// The first resource whose pattern and condition match a request. For preflight
+    /// requests, the conditions of resources that answer them always hold, because a
+    /// preflight request lacks the parameters of the request that it announces.
     ///
     /// # Errors
     ///
-    /// Why no resource matches.
+    /// The reason why no resource matches.
     pub fn find(&self, head: &Parts, preflight: bool) -> Result<Matched<'_>, NoRoute> {
         let path = head.uri.path();
         let decoded = OnceCell::new();
@@ -468,7 +468,7 @@ impl Table {
             return Err(NoRoute::NotUtf8);
         };
         let first = segments.first().map_or("", AsRef::as_ref);
-        // A path that no pattern matches is still taken for a mistaken push.
+        // Even a path that no pattern matches may be a mistaken push.
         let alike = self.push_only.iter();
         let mut alike = alike.filter(|(pattern, _)| pattern.first() == first);
         let Some(any) = alike.next() else {
@@ -513,15 +513,15 @@ impl Resource {
         self.routes.iter().any(|route| route.pages != Pages::None)
     }
 
-    /// The pages of other origins that can send a request with the method. `OPTIONS` and
-    /// methods without a route are for all pages that can use one of the routes.
+    /// The pages of other origins that may send a request with the method. `OPTIONS` and
+    /// methods without a route are for all pages that may use one of the routes.
     pub fn pages(&self, method: &Method) -> Pages {
         let all = || self.routes.iter().map(|route| route.pages).max();
         let one = self.route(method).map(|route| route.pages);
         one.or_else(all).unwrap_or(Pages::None)
     }
 
-    /// Whether other methods of the path are served on the push listener, to read.
+    /// Whether the push listener supports other methods of the path, for reading.
     pub fn reads_elsewhere(&self) -> bool {
         self.reads_elsewhere
     }

@@ -3,7 +3,7 @@
 use super::ANY_PARAMETER;
 use crate::http::query;
 
-/// The similarity from which a known name is suggested in place of an unknown one.
+/// The similarity from which a known name is suggested for an unknown one.
 const MIN_SIMILARITY: f64 = 0.66;
 
 /// Checks a query against the parameters of a route.
@@ -50,12 +50,12 @@ fn unknown(parameters: &'static str, name: &str) -> String {
         None if names.is_empty() => "none is known here".to_owned(),
         None => format!("known here: {}", names.join(", ")),
     };
-    // The client chooses the length of the name.
+    // The client chooses the length of the name, so it is cut.
     let name: String = name.chars().take(80).collect();
     format!("unknown parameter {name:?}; {hint}")
 }
 
-/// The similarity of two names, from 0 to 1: the larger of two measures, one of common
+/// The similarity of two names, from 0 to 1: the larger of two measures, one of shared
 /// letters and one of edits.
 fn similarity(name: &str, known: &str) -> f64 {
     strsim::jaro_winkler(name, known).max(strsim::normalized_levenshtein(name, known))

@@ -10,8 +10,8 @@ pub(super) struct Pattern {
     /// The segments of the path; `None` for a `{name}`, which matches any segment.
     segments: Vec<Option<&'static str>>,
     rest: Rest,
-    /// Whether the path can begin with more than one slash. Clients produce that when
-    /// their base URL ends in a slash.
+    /// Whether the path may begin with more than one slash. Clients send that when their
+    /// base URL ends in a slash.
     extra_slashes: bool,
 }
 
@@ -50,8 +50,8 @@ impl Pattern {
         self.segments.first().copied().flatten().unwrap_or_default()
     }
 
-    /// The part of the path that the pattern captures, if it matches. `segments` decodes
-    /// the segments of `path`; `None` if one is not UTF-8.
+    /// Returns the text of the path that the pattern captures, if it matches. `segments`
+    /// returns the decoded segments of `path`; `None` if one is not UTF-8.
     pub(super) fn captures<'p>(
         &self,
         path: &'p str,
@@ -85,8 +85,8 @@ impl Pattern {
         Some(captured)
     }
 
-    /// Whether the path spells the pattern without percent-encoding. A proxy in front
-    /// that blocks a path compares it so, and must not be bypassed by another spelling.
+    /// Whether the path matches without percent-encoding. A proxy in front may block paths
+    /// by such a comparison, and another spelling must not bypass it.
     fn matches_literally(&self, path: &str) -> bool {
         let path = path.trim_start_matches('/');
         let path = path.strip_suffix('/').unwrap_or(path);

@@ -1,4 +1,4 @@
-//! The accept loop of every listener.
+//! The accept loop that serves every listener.
 
 mod waiting;
 
@@ -24,7 +24,7 @@ use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
 pub use waiting::MAX_WAITING;
 use waiting::WaitingConnections;
 
-/// The limits of one listener.
+/// Limits of one listener.
 #[derive(Debug, Clone)]
 pub struct ListenerLimits {
     /// Connections that are open at once.
@@ -37,7 +37,7 @@ pub struct ListenerLimits {
     pub balancers: Balancers,
 }
 
-/// What a listener grants the connections that it accepts from now on.
+/// The current terms of a listener for the connections that it accepts.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// Its limits.
@@ -51,9 +51,9 @@ pub struct Terms {
 pub struct Connection {
     /// Both directions of the connection.
     pub stream: Stream,
-    /// The other end.
+    /// The peer: an address or a local process.
     pub peer: Peer,
-    /// The names in its certificate, if it was verified.
+    /// The names in the client certificate, if it was verified.
     pub identity: Option<Arc<ClientIdentity>>,
     permit: Permit,
 }
@@ -65,22 +65,22 @@ impl Connection {
     }
 }
 
-/// The pause after an accept error. It doubles with each further error, up to
-/// [`MAX_BACKOFF`].
+/// The pause after the first accept error. It doubles with each further error in a row, up
+/// to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// When [`MAX_WAITING`] connections wait, one that has waited this long is turned
-/// away: the next one in the kernel's queue may come from an address with fewer
+/// When [`MAX_WAITING`] connections wait, one that has waited this long is turned away,
+/// because the next one in the kernel's queue may come from an address with fewer
 /// connections. This is twice the time after which a connection is idle.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// After the first connection is turned away, others beyond [`MAX_WAITING`] are
-/// turned away at this interval until permits are returned again: a connection of
-/// another address may be far behind them in the kernel's queue.
+/// After the first connection is turned away, others beyond [`MAX_WAITING`] are turned away
+/// at this interval until permits are returned again, because a connection from another
+/// address may be far behind them in the kernel's queue.
 const TURN_AWAY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long to wait for a permit before looking again for a connection to evict.
+/// How long to wait for a permit before looking for another connection to evict.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The minimum time between log lines that say that the listener is full.
@@ -89,8 +89,8 @@ const FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The minimum time between log lines about accept errors.
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The client that a load balancer names; `None` if the connection has no proper header.
-/// Then the sender gets a line that says why.
+/// Reads which client a load balancer names; `None` if the connection has no valid header.
+/// The sender is then told why, in one line.
 async fn client_of(
     stream: &mut PlainStream,
     name: ListenerName,
@@ -100,7 +100,7 @@ async fn client_of(
     match proxy_header::read(stream).await {
         Ok(client) => {
             stats.proxy_headers.count(Ok(()), 1);
-            // Without a client, the balancer itself asks: a health check.
+            // Without a client, the connection is the balancer's own: a health check.
             Some(client.map_or(balancer, Peer::Tcp))
         }
         Err(problem) => {
@@ -122,8 +122,8 @@ async fn client_of(
     }
 }
 
-/// Accepts connections until `stop` is cancelled, and serves each with `handle`
-/// in a task of its own. Accept errors are logged, counted and retried.
+/// Accepts connections until `stop` is cancelled, and serves each with `handle` in its own
+/// task. Accept errors are logged, counted and retried.
 pub async fn serve<Handle, Handled>(
     listener: Arc<Listener>,
     name: ListenerName,
@@ -186,7 +186,7 @@ pub async fn serve<Handle, Handled>(
                 peer,
                 timeout: terms.limits.handshake_timeout,
             };
-            // Boxed, so that the task does not keep its memory.
+            // Boxed, so that the connection's task does not hold the handshake's memory.
             let secured = tokio::select! {
                 secured = Box::pin(handshake.run(stream, &stats)) => secured,
                 () = permit.progress().evicted() => None,
@@ -205,11 +205,12 @@ pub async fn serve<Handle, Handled>(
         });
     };
     let accept = async {
-        // Whether a connection was turned away since permits last went round.
+        // Whether to turn waiting connections away at once. Cleared when a permit is
+        // returned while only one holder waits.
         let mut turning_away = false;
         loop {
-            // When all permits are taken, accepted connections wait here, so that
-            // their addresses are known. Only then is another one evicted.
+            // When all permits are taken, accepted connections wait here, so that their
+            // addresses are known. Only then is an open one evicted.
             tokio::select! {
                 biased;
                 acquired = permits.acquire(), if !waiting.is_empty() => {
@@ -238,8 +239,8 @@ pub async fn serve<Handle, Handled>(
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         stats.accept_errors.add(1);
-                        // File descriptors or memory ran out. An idle connection
-                        // can give some back.
+                        // File descriptors or memory ran out. Evicting an idle connection
+                        // frees some.
                         permits.evict_idle();
                         sleep(errors.add(&error)).await;
                     }
@@ -262,13 +263,13 @@ pub async fn serve<Handle, Handled>(
     }
 }
 
-/// Logs that a listener is full, and how many connections were closed since it
-/// last did.
+/// Logs that a listener is full, and how many connections were closed since the last such
+/// line.
 struct FullLog {
     name: ListenerName,
     stats: Arc<ListenerStats>,
     limit: RateLimit,
-    /// The counts that were logged last.
+    /// The counts at the last log line.
     logged: [u64; 3],
 }
 
@@ -301,7 +302,7 @@ impl FullLog {
     }
 }
 
-/// Whether the error concerns the connection that was not accepted, and not the
+/// Whether the error concerns only the connection that was not accepted, and not the
 /// listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -310,7 +311,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Accept errors in a row: how long to pause, and what to log.
+/// Consecutive accept errors: how long to pause, and what to log.
 struct AcceptErrors {
     name: ListenerName,
     backoff: Duration,
@@ -343,8 +344,8 @@ impl AcceptErrors {
         pause
     }
 
-    /// Notes that a connection was accepted. The recovery is logged after a while
-    /// without errors, since near a limit they come and go.
+    /// Notes an accepted connection. Recovery is logged only after some time without
+    /// errors, since near a limit they come and go.
     fn clear(&mut self) {
         self.backoff = FIRST_BACKOFF;
         if self.any && self.limit.has_token(clock::tick()) {
@@ -364,7 +365,7 @@ mod tests {
         let error = io::Error::other("out of descriptors");
         let pauses: Vec<u128> = (0..10).map(|_| errors.add(&error).as_millis()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        // Only the first error of the second was logged.
+        // Only the first error of each second is logged.
         assert_eq!(errors.limit.take_suppressed(clock::tick(), true), Some(9));
         errors.clear();
         assert_eq!(errors.add(&error), FIRST_BACKOFF);

@@ -6,15 +6,15 @@ use crate::clock;
 use crate::net::stream::Socket;
 use crate::peer::{Peer, Sender};
 
-/// The most connections of one listener that wait for a permit. Further ones wait
-/// in the kernel's queue.
+/// The limit on connections of one listener that wait for a permit. Further ones wait in
+/// the kernel's queue.
 pub const MAX_WAITING: usize = 16;
 
 /// The connections that wait, oldest first.
 #[derive(Debug, Default)]
 pub struct WaitingConnections {
     connections: Vec<WaitingConnection>,
-    /// The holder of each.
+    /// The holders of the connections, in the same order.
     holders: Vec<Sender>,
 }
 

@@ -1,9 +1,8 @@
 //! Connection permits of a listener, and eviction when they run out.
 //!
-//! A connection keeps its permit by making progress: it completes a message or
-//! request, or one of them grows by [`GROWTH`] bytes. Single bytes are no
-//! progress. While all permits are taken and other connections wait, connections
-//! are evicted by two rules:
+//! A connection keeps its permit by making progress: it completes a message or request, or
+//! an unfinished one grows by [`GROWTH`] bytes. Single bytes are no progress. While all
+//! permits are taken and other connections wait, connections are evicted by two rules:
 //!
 //! 1. No holder (an IP address or a local user) keeps more than its share while
 //!    a holder with less than its share waits. A holder that is alone, as local
@@ -26,16 +25,16 @@ use crate::clock;
 use crate::peer::Sender;
 use crate::telemetry::{Eviction, ListenerStats};
 
-/// A connection without progress for this long is idle. It leaves a sender time
-/// between connecting and its first message.
+/// A connection without progress for this long is idle. The time allows a sender to connect
+/// before it has its first message.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes of an incomplete message received, or of a response sent, that count as
 /// progress.
 const GROWTH: usize = 4 * 1024;
 
-/// One permit in `RESERVE_DIVISOR` is reserved for proven connections, such as
-/// those of scrapers: new connections cannot evict them.
+/// One permit in `RESERVE_DIVISOR` is reserved for proven connections, such as those of
+/// scrapers: new connections cannot evict them.
 const RESERVE_DIVISOR: usize = 4;
 
 /// The permits of one listener.
@@ -43,32 +42,32 @@ const RESERVE_DIVISOR: usize = 4;
 pub struct Permits {
     semaphore: Arc<Semaphore>,
     limit: AtomicUsize,
-    /// Permits that are withdrawn when they are returned, since the limit was lowered.
+    /// The number of permits to withdraw on their return, because the limit was lowered.
     excess: Mutex<usize>,
     open: Mutex<HashMap<u64, Arc<Progress>>>,
     next_id: AtomicU64,
     stats: Arc<ListenerStats>,
 }
 
-/// The progress of one open connection, from which its turn for eviction
-/// follows. The connection's handler records it.
+/// The progress of one open connection, which decides its turn for eviction. The
+/// connection's handler records it.
 #[derive(Debug)]
 pub struct Progress {
-    /// Who holds the permit: who connected, or the client that a named load balancer or
-    /// reverse proxy speaks for.
+    /// The holder of the permit: the peer, or the client that a trusted load balancer or
+    /// reverse proxy names.
     holder: Mutex<Sender>,
-    /// When there last was progress, in milliseconds (see [`tick`]).
+    /// The time of the last progress, in milliseconds (see [`tick`]).
     at: AtomicI64,
-    /// Bytes that moved since then.
+    /// Bytes moved since then.
     bytes: AtomicUsize,
-    /// Whether received bytes belong to a message or body. Those of a request's
-    /// head, or between messages, do not count.
+    /// Whether received bytes belong to a message or body. Those of a request's head, or
+    /// between messages, do not count.
     reading_message: AtomicBool,
     /// Whether sent bytes belong to a response that counts as progress.
     writing_response: AtomicBool,
-    /// Whether the connection completed a message or request that counts.
+    /// Whether the connection has completed a message or request that counts.
     proven: AtomicBool,
-    /// Whether the connection, which has no TLS, began with a TLS handshake.
+    /// Whether the first bytes were a TLS handshake. Only set without TLS.
     begins_with_tls: AtomicBool,
     evicted: AtomicBool,
     evict: Notify,
@@ -80,12 +79,12 @@ pub struct Permit {
     progress: Arc<Progress>,
     permits: Arc<Permits>,
     id: u64,
-    /// `None` once it is dropped.
+    /// `None` only while dropping.
     acquired: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
-    /// The progress of the connection, and its eviction.
+    /// The progress of the connection. It also announces eviction.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
@@ -108,7 +107,7 @@ impl Drop for Permit {
 
 impl Drop for Permits {
     fn drop(&mut self) {
-        // The listener is closed, and its connections have ended.
+        // The listener is closed and its connections have ended.
         self.stats.max.fetch_sub(self.limit(), Ordering::Relaxed);
     }
 }
@@ -117,7 +116,7 @@ impl Permits {
     /// Permits for `limit` connections, counted in `stats`.
     pub fn new(limit: usize, stats: Arc<ListenerStats>) -> Arc<Self> {
         let limit = limit.min(Semaphore::MAX_PERMITS);
-        // Several listeners can share their counts.
+        // Several listeners may share one set of counts.
         stats.max.fetch_add(limit, Ordering::Relaxed);
         Arc::new(Permits {
             semaphore: Arc::new(Semaphore::new(limit)),
@@ -180,9 +179,9 @@ impl Permits {
         }
     }
 
-    /// Evicts a connection for each one that waits, as far as the rules allow.
-    /// Evicted connections that have not closed yet count. Returns whether any
-    /// connection is about to close.
+    /// Evicts one connection for each that waits, as far as the rules allow. Evicted
+    /// connections that have not closed yet count too. Returns whether any connection is
+    /// about to close.
     pub fn make_room(&self, waiting: &[Sender]) -> bool {
         let open = self.open();
         let mut occupancy = Occupancy::new(self.limit(), open.values(), waiting);
@@ -196,8 +195,7 @@ impl Permits {
         leaving > 0
     }
 
-    /// Evicts the longest idle connection, so that its file descriptor and memory
-    /// are freed.
+    /// Evicts the longest idle connection, to free its file descriptor and memory.
     pub fn evict_idle(&self) {
         let open = self.open();
         let staying = open.values().filter(|progress| !progress.is_evicted());
@@ -237,8 +235,7 @@ struct Occupancy<'p> {
     /// Connections that are not evicted.
     staying: Vec<&'p Progress>,
     proven: usize,
-    /// The number of staying connections of each holder, including holders that
-    /// only wait.
+    /// The number of staying connections of each holder, including holders that only wait.
     held: HashMap<Sender, usize>,
 }
 
@@ -274,13 +271,13 @@ impl<'p> Occupancy<'p> {
         self.held.get(&holder).copied().unwrap_or_default()
     }
 
-    /// Removes the connection to evict for one of `holder`, if the rules allow it.
+    /// Removes the connection to evict for `holder`, if the rules allow one.
     fn remove_one_for(&mut self, holder: Sender) -> Option<(&'p Progress, Eviction)> {
         let share = (self.limit / self.held.len().max(1)).max(1);
         let is_under = self.held(holder) < share;
         let is_over = |progress: &Progress| self.held(progress.holder()) > share;
-        // While proven connections are few, unproven ones cannot evict them,
-        // however many there are.
+        // While few connections are proven, unproven ones cannot evict them, however many
+        // there are.
         let spare_proven =
             self.proven <= self.limit / RESERVE_DIVISOR && self.proven < self.staying.len();
         let may_go = |progress: &Progress| {
@@ -326,13 +323,13 @@ impl Progress {
         }
     }
 
-    /// Records the client that a load balancer or a reverse proxy names. It holds the
-    /// permit from now on, until another one is named.
+    /// Records the client that a load balancer or a reverse proxy names. That client holds
+    /// the permit until another one is named.
     pub fn set_client(&self, client: Sender) {
         *self.holder_guard() = client;
     }
 
-    /// Who holds the permit.
+    /// The holder of the permit.
     pub fn holder(&self) -> Sender {
         *self.holder_guard()
     }
@@ -347,8 +344,7 @@ impl Progress {
         self.at.store(tick(), Ordering::Relaxed);
     }
 
-    /// Records bytes of a message that were received, or of a response that were
-    /// sent.
+    /// Records received bytes of a message, or sent bytes of a response.
     pub fn add_bytes(&self, bytes: usize) {
         let moved = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if moved >= GROWTH {
@@ -357,15 +353,15 @@ impl Progress {
         }
     }
 
-    /// Records that the head of a request arrived, which a body may follow.
+    /// Records that the head of a request arrived. A body may follow.
     pub fn begin_request(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.writing_response.store(false, Ordering::Relaxed);
         self.set_reading_message(true);
     }
 
-    /// Records that a request is done and its response is being sent. If it
-    /// `counts`, it is progress, and so are the bytes of its response.
+    /// Records that a request is done and its response is being sent. If it `counts`, it is
+    /// progress, and so are the bytes of the response.
     pub fn end_request(&self, counts: bool) {
         self.set_reading_message(false);
         self.writing_response.store(counts, Ordering::Relaxed);
@@ -379,7 +375,7 @@ impl Progress {
         self.reading_message.store(reading, Ordering::Relaxed);
     }
 
-    /// Whether the first bytes that were received are those of a TLS handshake.
+    /// Whether the first received bytes were a TLS handshake.
     pub fn begins_with_tls(&self) -> bool {
         self.begins_with_tls.load(Ordering::Relaxed)
     }
@@ -405,7 +401,7 @@ impl Progress {
         }
     }
 
-    /// Returns when the connection is evicted. Its handler must close it then.
+    /// Returns when the connection is evicted. Its handler must then close it.
     pub async fn evicted(&self) {
         self.evict.notified().await;
     }
@@ -430,7 +426,7 @@ impl Progress {
         since >= IDLE_AFTER.as_millis() as i64
     }
 
-    /// The order of eviction: the lowest goes first.
+    /// The rank for eviction: the lowest goes first.
     fn rank(&self) -> (bool, i64) {
         (self.is_proven(), self.at.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! The names and the lifetime of a certificate.
+//! Reads the names and the lifetime of a certificate.
 
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
@@ -12,11 +12,11 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::peer::ClientIdentity;
 
-/// The names in a certificate in DER.
+/// The names in a DER certificate.
 ///
 /// # Errors
 ///
-/// It is not a certificate.
+/// `der` is not a certificate.
 pub fn identity(der: &[u8]) -> Result<ClientIdentity, String> {
     let certificate = parse(der)?;
     let certificate = certificate.tbs_certificate();
@@ -35,11 +35,11 @@ pub fn identity(der: &[u8]) -> Result<ClientIdentity, String> {
     })
 }
 
-/// When a certificate in DER expires, in seconds since 1970.
+/// The expiry of a DER certificate, in seconds since 1970.
 ///
 /// # Errors
 ///
-/// It is not a certificate.
+/// `der` is not a certificate.
 pub fn expiry(der: &[u8]) -> Result<u64, String> {
     let certificate = parse(der)?;
     let expiry = certificate.tbs_certificate().validity().not_after;
@@ -51,7 +51,7 @@ fn parse(der: &[u8]) -> Result<Certificate, String> {
     Certificate::from_der(der).map_err(|problem| problem.to_string())
 }
 
-/// A name as exporter-toolkit compares it; `None` for other kinds of names.
+/// A name as exporter-toolkit compares it; `None` for kinds that it ignores.
 fn written(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::DnsName(name) => Some(name.to_string()),

@@ -1,4 +1,4 @@
-//! Verification of the certificates of clients.
+//! Verifies certificates of clients.
 
 use std::sync::Arc;
 
@@ -17,12 +17,11 @@ use super::error::TlsError;
 use super::files;
 use super::settings::{ClientAuth, TlsSettings};
 
-/// The verifier of the settings. It must not be used for
-/// [`ClientAuth::NoClientCert`].
+/// Builds the verifier for the settings. They must not say [`ClientAuth::NoClientCert`].
 ///
 /// # Errors
 ///
-/// The file of authorities cannot be used.
+/// The file of authorities is not usable.
 pub fn verifier(
     settings: &TlsSettings,
     provider: &Arc<CryptoProvider>,
@@ -55,18 +54,18 @@ pub fn verifier(
     }))
 }
 
-/// Verifies the chain of a certificate, if the settings demand it, and its names.
+/// Verifies the names of a certificate and, if the settings demand it, its chain.
 #[derive(Debug)]
 struct Verifier {
     client_auth: ClientAuth,
-    /// Empty if every name is allowed.
+    /// Empty allows every name.
     allowed_names: Vec<String>,
     provider: Arc<CryptoProvider>,
     /// `None` if certificates are not verified.
     chain: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// A certificate without any of the allowed names.
+/// The certificate has none of the allowed names.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate has none of the names in client_allowed_sans")]
 struct NameNotAllowed;
@@ -102,7 +101,7 @@ impl ClientCertVerifier for Verifier {
         Ok(ClientCertVerified::assertion())
     }
 
-    // A client proves that it has the key, whether or not its certificate is verified.
+    // A client must prove that it has the key, even if its certificate is not verified.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

@@ -1,4 +1,4 @@
-//! Why the files of TLS settings cannot be used.
+//! Errors in TLS settings and their files.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub enum TlsError {
         /// The error of the system.
         problem: io::Error,
     },
-    /// A file has other content than it should.
+    /// A file has the wrong content.
     #[error("{place} {problem}")]
     Content {
         /// The key of the setting, and the path of the file.
@@ -27,7 +27,7 @@ pub enum TlsError {
         /// What is wrong.
         problem: String,
     },
-    /// The certificate, key and other settings do not fit together.
+    /// The certificate, key and other settings do not match.
     #[error("{0}")]
     Unusable(String),
 }

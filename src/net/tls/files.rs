@@ -11,8 +11,8 @@ use super::error::TlsError;
 use super::settings::TlsSettings;
 use super::source::Source;
 
-/// What a file shows of its content without being read: inode, size, and times of the
-/// last changes. `None` if there is no file.
+/// Metadata that changes with the content of a file: inode, size, and times of the last
+/// changes. `None` if the file is missing.
 type Stamp = Option<(u64, u64, i64, i64, i64, i64)>;
 
 /// The stamps of all files of the settings.
@@ -20,7 +20,7 @@ type Stamp = Option<(u64, u64, i64, i64, i64, i64)>;
 pub struct Stamps([Stamp; 3]);
 
 impl Stamps {
-    /// The stamps of now.
+    /// Takes the current stamps.
     pub fn take(settings: &TlsSettings) -> Self {
         let ca = settings.client_ca_file.as_deref();
         Stamps([
@@ -43,7 +43,7 @@ fn stamp(path: &Path) -> Stamp {
     ))
 }
 
-/// Reads certificates in PEM.
+/// Reads PEM certificates.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub fn certificates(source: Source<'_>) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// Reads a private key in PEM.
+/// Reads a PEM private key.
 ///
 /// # Errors
 ///

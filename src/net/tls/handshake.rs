@@ -1,4 +1,4 @@
-//! The handshake of one connection.
+//! Runs the handshake of one connection.
 
 use std::io;
 use std::sync::Arc;
@@ -18,24 +18,23 @@ use crate::telemetry::{HandshakeFailure, ListenerName, ListenerStats};
 /// The first byte of a TLS connection: a handshake record.
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// After the answer to a client without TLS, what it sends is read for this long.
-/// Closing with unread bytes would reset the connection, and the client might lose the
-/// answer.
+/// How long to read from a client without TLS after the answer to it. Closing with unread
+/// bytes would reset the connection, and the client might lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A connection with TLS, and the verified names of the client.
+/// A connection with TLS, and the verified names of its client.
 type Secured = (Stream, Option<Arc<ClientIdentity>>);
 
-/// The handshake of a connection.
+/// A handshake on one connection.
 #[derive(Debug)]
 pub struct Handshake<'s> {
     /// The certificate and rules.
     pub server: &'s Arc<TlsServer>,
-    /// The listener.
+    /// The name of the listener.
     pub name: ListenerName,
-    /// The client.
+    /// The peer.
     pub peer: Peer,
-    /// How long it may take.
+    /// The time limit.
     pub timeout: Duration,
 }
 
@@ -98,7 +97,7 @@ impl Handshake<'_> {
     fn count_failure(&self, Failed(why, problem): &Failed, stats: &ListenerStats) {
         stats.count_failed_handshake(*why);
         let event = match why {
-            // Health checks connect and leave.
+            // Health checks connect and disconnect.
             HandshakeFailure::Closed => LogEvent::Connection,
             _ => LogEvent::Handshake,
         };
@@ -110,12 +109,13 @@ impl Handshake<'_> {
         );
     }
 
-    /// Tells a client without TLS what the port expects.
+    /// Tells a client without TLS that this port expects TLS.
     async fn answer_plain(&self, stream: &mut PlainStream) {
         let setting = self.server.setting();
         let answer = match self.name {
             ListenerName::Http | ListenerName::Push | ListenerName::Lifecycle => {
-                // The first words are Go's, which people search for.
+                // The message begins with Go's words for this error, which people search
+                // for.
                 let problem = format!(
                     "client sent an HTTP request to an HTTPS server: use https:// ({setting})\n"
                 );
@@ -150,7 +150,7 @@ async fn is_plain(stream: &PlainStream) -> Result<bool, Failed> {
     }
 }
 
-/// The reason for a failed handshake.
+/// Classifies a failed handshake.
 fn failure(problem: &io::Error) -> Failed {
     let inner = problem.get_ref();
     let Some(cause) = inner.and_then(|inner| inner.downcast_ref::<Error>()) else {

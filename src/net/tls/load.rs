@@ -15,15 +15,15 @@ use super::settings::{ClientAuth, TlsSettings};
 use crate::clock;
 use crate::telemetry::dates::utc;
 
-/// The protocols that a server offers to clients by ALPN.
+/// The protocols that a server offers by ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocols {
-    /// HTTP/2, if `http2`, and HTTP/1.1.
+    /// HTTP/1.1, and HTTP/2 if `http2`.
     Http {
         /// Whether HTTP/2 is offered.
         http2: bool,
     },
-    /// A protocol without a name.
+    /// A protocol without an ALPN name.
     Other,
 }
 
@@ -38,7 +38,7 @@ impl Protocols {
     }
 }
 
-/// What a server needs for handshakes.
+/// The parts of a server for handshakes.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The certificate, key and rules.
@@ -62,7 +62,7 @@ impl Loaded {
 ///
 /// # Errors
 ///
-/// A file cannot be used, or the settings do not fit together.
+/// A file is not usable, or the settings do not match.
 pub fn load(settings: &TlsSettings, protocols: Protocols) -> Result<Loaded, TlsError> {
     settings.check().map_err(TlsError::Settings)?;
     let unusable = |problem: rustls::Error| TlsError::Unusable(problem.to_string());
@@ -93,7 +93,7 @@ pub fn load(settings: &TlsSettings, protocols: Protocols) -> Result<Loaded, TlsE
     config.ignore_client_order =
         settings.prefer_server_cipher_suites && !settings.cipher_suites.is_empty();
     if asks {
-        // A resumed session would not be verified again, after its certificate expired.
+        // A resumed session would not be verified again after its certificate expired.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     } else {

@@ -2,10 +2,10 @@
 //!
 //! - [`settings`]: the `tls` tables, with the keys of exporter-toolkit.
 //! - [`load`] builds the configuration of a server from them and their [`files`], with
-//!   the rules for certificates of clients in [`client_auth`]. A [`source`] is such a file,
-//!   or its text in the settings.
+//!   [`client_auth`] for client certificates. A [`source`] is such a file, or its text in
+//!   the settings.
 //! - [`TlsServer`] keeps that configuration, and replaces it when files change.
-//! - [`Handshake`] secures a connection, in the task of the connection.
+//! - [`Handshake`] secures a connection, in its task.
 //! - [`certificate`] reads the names and the expiry of a certificate.
 
 mod certificate;

@@ -1,4 +1,4 @@
-//! The certificate and rules of a listener, which follow their files.
+//! The certificate and rules of a listener. They follow changes of their files.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
@@ -15,11 +15,11 @@ use crate::clock;
 use crate::peer::ClientIdentity;
 use crate::telemetry::{CertificateStats, Telemetry};
 
-/// The minimum time between two looks at the files.
+/// The minimum time between two checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The TLS side of a listener. A handshake uses the newest files that are valid;
-/// connections that are open keep what they began with.
+/// The TLS side of a listener. Each handshake uses the newest valid files; open connections
+/// keep those that they began with.
 #[derive(Debug)]
 pub struct TlsServer {
     settings: TlsSettings,
@@ -29,12 +29,12 @@ pub struct TlsServer {
     stats: Arc<CertificateStats>,
 }
 
-/// The files as they were last read.
+/// The files as last read.
 #[derive(Debug)]
 struct Files {
     checked: Instant,
     stamps: Stamps,
-    /// The problem of the last attempt, which was logged.
+    /// The problem of the last attempt; it has been logged.
     problem: Option<String>,
 }
 
@@ -48,18 +48,17 @@ fn loaded(settings: &TlsSettings, setting: &str, protocols: Protocols) -> Result
 }
 
 impl TlsServer {
-    /// Reads the files of `settings`, which are the value of `setting`, such as
-    /// `receiver.tls`.
+    /// Reads the files of `settings`. `setting` is their key, such as `receiver.tls`.
     ///
     /// # Errors
     ///
-    /// A file cannot be used, or the settings do not fit together.
+    /// A file is not usable, or the settings do not match.
     pub fn new(
         settings: &TlsSettings,
         setting: &str,
         protocols: Protocols,
     ) -> Result<Self, TlsError> {
-        // Before the files are read: a change meanwhile is then noticed.
+        // Take the stamps before reading, so that a change meanwhile is noticed.
         let stamps = Stamps::take(settings);
         let Loaded { config, expiry } = loaded(settings, setting, protocols)?;
         Ok(TlsServer {
@@ -80,22 +79,22 @@ impl TlsServer {
         &self.stats.setting
     }
 
-    /// Whether it was made of these settings.
+    /// Whether it was built from these settings.
     pub fn is_of(&self, settings: &TlsSettings, setting: &str, protocols: Protocols) -> bool {
         self.settings == *settings && self.setting() == setting && self.protocols == protocols
     }
 
-    /// Shows the certificate in the own metrics.
+    /// Registers the certificate for the own metrics.
     pub fn register(&self, telemetry: &Telemetry) {
         telemetry.add_certificate(&self.stats);
     }
 
-    /// The configuration for a handshake. Once a second at most, the files are looked
-    /// at on another thread, and read again if they changed.
+    /// The configuration for a handshake. At most once a second, the files are checked on
+    /// another thread, and read again if they have changed.
     pub(super) async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
         if self.is_check_due() {
             let server = Arc::clone(self);
-            // Only a panic makes it fail; the configuration before stays.
+            // This fails only if the check panics; the old configuration then stays.
             let _ = tokio::task::spawn_blocking(move || server.check()).await;
         }
         let current = self.current.read();
@@ -111,7 +110,7 @@ impl TlsServer {
         certificate::identity(own).ok()
     }
 
-    /// Whether the files were not looked at for a while, and no one does now.
+    /// Whether the last check was some time ago, and no other one is running.
     fn is_check_due(&self) -> bool {
         let files = match self.files.try_lock() {
             Ok(files) => files,
@@ -121,8 +120,8 @@ impl TlsServer {
         files.checked.elapsed() >= CHECK_INTERVAL
     }
 
-    /// Reads the files again if they changed. Files that cannot be used are logged, and
-    /// those before stay in use.
+    /// Reads the files again if they have changed. If they are not usable, the problem is
+    /// logged, and the old ones stay in use.
     fn check(&self) {
         let files = self.files.lock();
         let mut files = files.unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +130,8 @@ impl TlsServer {
         }
         files.checked = clock::tick();
         let stamps = Stamps::take(&self.settings);
-        // After a failure, try again: several files may be on the way.
+        // After a failure, try again even without a change: several files may be in the
+        // middle of an update.
         if stamps == files.stamps && files.problem.is_none() {
             return;
         }

@@ -17,13 +17,13 @@ use crate::settings::value::{Secret, boolean, choice, text};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
-    /// The certificate chain itself, in place of its file. Only in a web configuration.
+    /// The certificate chain itself, instead of its file. Only in a web configuration.
     #[serde(skip_serializing)]
     pub cert: Option<String>,
     /// The private key itself.
     #[serde(skip_serializing)]
     pub key: Option<Secret>,
-    /// The authorities themselves.
+    /// The authorities for clients themselves.
     #[serde(skip_serializing)]
     pub client_ca: Option<String>,
     /// The certificate chain of the server, in PEM, its own certificate first.
@@ -35,17 +35,17 @@ pub struct TlsSettings {
     /// The authorities that sign the certificates of clients, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
-    /// Subject alternative names, of which a client's certificate must have one: DNS
-    /// names, addresses, e-mail addresses and URIs. Empty for no limit.
+    /// Subject alternative names, of which a client's certificate must have one: DNS names,
+    /// addresses, e-mail addresses and URIs. Empty allows every name.
     pub client_allowed_sans: Vec<String>,
     /// The lowest version.
     pub min_version: TlsVersion,
     /// The highest version.
     pub max_version: TlsVersion,
-    /// The cipher suites of TLS 1.2, by preference; empty for all. Those of TLS 1.3
-    /// cannot be chosen.
+    /// The cipher suites of TLS 1.2, by preference; empty for all. Those of TLS 1.3 are not
+    /// configurable.
     pub cipher_suites: Vec<CipherSuite>,
-    /// Whether the order of `cipher_suites` decides, and not that of the client.
+    /// Whether the order of `cipher_suites` wins over that of the client.
     pub prefer_server_cipher_suites: bool,
     /// The groups of the key exchange, by preference; empty for all.
     pub curve_preferences: Vec<Curve>,
@@ -71,7 +71,7 @@ impl Default for TlsSettings {
     }
 }
 
-/// What a server asks of the certificate of a client, as Go's `crypto/tls` names it.
+/// The policy for client certificates, with the names of Go's `crypto/tls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientAuth {
     /// It is not requested.
@@ -150,7 +150,7 @@ impl TlsVersion {
     }
 }
 
-/// A cipher suite, as the registry of IANA names it.
+/// A cipher suite, by its IANA name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CipherSuite(&'static str);
 
@@ -216,7 +216,7 @@ impl<'de> Deserialize<'de> for CipherSuite {
     }
 }
 
-/// A group of the key exchange, as Go's `crypto/tls` names it.
+/// A group of the key exchange, with its name in Go's `crypto/tls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Curve(&'static str);
 
@@ -249,7 +249,7 @@ impl<'de> Deserialize<'de> for Curve {
     }
 }
 
-/// The name in a list, or an error with all of them.
+/// Finds a name in a list, or returns an error that lists all names.
 fn named<T>(all: &[(&'static str, T)], written: &str) -> Result<&'static str, String> {
     let mut names = all.iter().map(|(name, _)| *name);
     names.clone().find(|name| *name == written).ok_or_else(|| {
@@ -259,12 +259,12 @@ fn named<T>(all: &[(&'static str, T)], written: &str) -> Result<&'static str, St
 }
 
 impl TlsSettings {
-    /// Checks settings together. The error completes a sentence that begins with the
-    /// name of the table.
+    /// Checks that settings fit together. The error completes a sentence that begins with
+    /// the name of the table.
     ///
     /// # Errors
     ///
-    /// A key is missing, or two contradict each other.
+    /// A key is missing, or keys contradict each other.
     pub fn check(&self) -> Result<(), String> {
         let asks = self.client_auth_type != ClientAuth::NoClientCert;
         let (has_cert, has_key) = (self.cert.is_some(), self.key.is_some());
@@ -296,7 +296,7 @@ impl TlsSettings {
         Err(problem.to_owned())
     }
 
-    /// Makes relative paths relative to `directory`.
+    /// Resolves relative paths against `directory`.
     pub fn relative_to(&mut self, directory: &Path) {
         let files = [&mut self.cert_file, &mut self.key_file];
         for file in files.into_iter().chain(&mut self.client_ca_file) {
@@ -306,7 +306,7 @@ impl TlsSettings {
         }
     }
 
-    /// The certificate chain of the server.
+    /// The source of the certificate chain.
     pub(super) fn cert_source(&self) -> Source<'_> {
         match &self.cert {
             Some(text) => Source::inline("cert", text),
@@ -314,7 +314,7 @@ impl TlsSettings {
         }
     }
 
-    /// The private key of the server.
+    /// The source of the private key.
     pub(super) fn key_source(&self) -> Source<'_> {
         match &self.key {
             Some(text) => Source::inline("key", text.reveal()),
@@ -322,7 +322,7 @@ impl TlsSettings {
         }
     }
 
-    /// The authorities of clients.
+    /// The source of the authorities for clients, if there are any.
     pub(super) fn client_ca_source(&self) -> Option<Source<'_>> {
         let inline = self.client_ca.as_deref();
         let inline = inline.map(|text| Source::inline("client_ca", text));
@@ -330,7 +330,7 @@ impl TlsSettings {
         inline.or_else(|| file.map(|path| Source::file("client_ca_file", path)))
     }
 
-    /// The chosen versions.
+    /// The allowed versions.
     pub(super) fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
         let all = [TlsVersion::Tls13, TlsVersion::Tls12];
         let chosen = self.min_version..=self.max_version;
@@ -338,7 +338,7 @@ impl TlsSettings {
         chosen.map(TlsVersion::supported).collect()
     }
 
-    /// The cryptography, restricted to the chosen suites and groups.
+    /// The cryptography provider, restricted to the chosen suites and groups.
     pub(super) fn provider(&self) -> CryptoProvider {
         let mut provider = rustls::crypto::ring::default_provider();
         if !self.cipher_suites.is_empty() {
@@ -358,13 +358,13 @@ impl TlsSettings {
     }
 }
 
-/// Takes the `tls` table under `key`; `None` if it is not written or is wrong.
+/// Takes the `tls` table under `key`; `None` if it is missing or invalid.
 pub fn take(table: &mut Table<'_>, key: &'static str) -> Option<TlsSettings> {
     let (inner, place) = table.optional_table(key)?;
     read(inner, &place)
 }
 
-/// Reads a `tls` table, which begins at `place`. `None` if it is wrong.
+/// Reads a `tls` table, which begins at `place`; `None` if it is invalid.
 pub fn read(mut table: Table<'_>, place: &Place) -> Option<TlsSettings> {
     let default = TlsSettings::default();
     let settings = TlsSettings {
@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(settings.versions().len(), 1);
         let provider = settings.provider();
         assert_eq!(provider.kx_groups.len(), 1);
-        // Three of TLS 1.3, and the chosen one.
+        // Three suites of TLS 1.3, and the chosen one.
         assert_eq!(provider.cipher_suites.len(), 4);
         for (wrong, expected) in [
             ("certs = \"\"\n", "unknown field `certs`"),

@@ -1,4 +1,4 @@
-//! Where a certificate or key is: in a file, or in the settings themselves.
+//! The source of a certificate or key: a file, or text in the settings.
 
 use std::borrow::Cow;
 use std::fs;
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::error::TlsError;
 
-/// The limit on the size of a file, in bytes. A device or a log by mistake would
+/// The limit on the size of a file, in bytes. A device or a log named by mistake could
 /// otherwise fill the memory.
 const MAX_FILE: u64 = 4 << 20;
 
-/// A text in PEM.
+/// A source of PEM text.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'s> {
     /// The key of the setting.
@@ -28,26 +28,26 @@ impl std::fmt::Debug for Place<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Place::File(path) => path.fmt(f),
-            // It can be a private key.
+            // The text may be a private key.
             Place::Inline(_) => f.write_str("***"),
         }
     }
 }
 
 impl<'s> Source<'s> {
-    /// The file that a setting names.
+    /// A file that a setting names.
     pub fn file(key: &'static str, path: &'s Path) -> Self {
         let place = Place::File(path);
         Source { key, place }
     }
 
-    /// The text of a setting.
+    /// The text of a setting itself.
     pub fn inline(key: &'static str, text: &'s str) -> Self {
         let place = Place::Inline(text);
         Source { key, place }
     }
 
-    /// The text.
+    /// Reads the text.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl<'s> Source<'s> {
         fs::read(path).map(Cow::Owned).map_err(failed)
     }
 
-    /// The error of a text that is not as it should be.
+    /// The error for unsuitable content.
     pub fn unusable(&self, problem: &str) -> TlsError {
         TlsError::Content {
             place: self.to_string(),

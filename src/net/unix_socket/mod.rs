@@ -1,5 +1,5 @@
-//! The file of a Unix socket. It has its owner and mode from the first moment, it
-//! never replaces the socket of a running server, and it is removed at exit.
+//! Creates and removes the file of a Unix socket. The file has its owner and mode from the
+//! first moment, never replaces the socket of a running server, and is removed at exit.
 
 use std::fs;
 use std::io;
@@ -60,7 +60,7 @@ fn bind_with<T>(
 
     if uid.is_some() || gid.is_some() {
         chown(path, uid, gid).map_err(|problem| {
-            // The socket will not be served.
+            // The socket cannot be served.
             let _ = fs::remove_file(path);
             format!(
                 "its owner cannot be set to user {} and group {}: {problem}",
@@ -84,8 +84,8 @@ fn shown(id: Option<u32>) -> String {
     id.map_or_else(|| "unchanged".to_owned(), |id| id.to_string())
 }
 
-/// The user to set; `None` for the effective user, who owns the file already.
-/// Neither that nor a numeric id needs an entry in the user database.
+/// The user to set; `None` for the effective user, who already owns the file. Neither that
+/// user nor a numeric id needs an entry in the user database.
 fn user_id(user: &SocketOwner) -> Result<Option<u32>, String> {
     match user {
         SocketOwner::Current(_) => Ok(None),
@@ -100,7 +100,7 @@ fn user_id(user: &SocketOwner) -> Result<Option<u32>, String> {
     }
 }
 
-/// The group to set. The effective group is set too: in a directory with the
+/// The group to set. The effective group is also set explicitly: in a directory with the
 /// set-group-ID bit, new files get the directory's group.
 fn group_id(group: &SocketOwner) -> Result<Option<u32>, String> {
     match group {
@@ -132,7 +132,7 @@ fn remove_stale(path: &Path) -> Result<(), String> {
         );
     }
     let in_use = match UnixStream::connect(path) {
-        // It is, or was, a datagram socket.
+        // The socket there is, or was, a datagram socket.
         Err(problem) if problem.raw_os_error() == Some(Errno::EPROTOTYPE as i32) => {
             UnixDatagram::unbound().and_then(|socket| socket.connect(path))
         }
@@ -149,17 +149,17 @@ fn remove_stale(path: &Path) -> Result<(), String> {
     }
 }
 
-/// The file of a bound socket. Dropping this removes the file, unless another
-/// program has made or replaced it.
+/// The file of a bound socket. Dropping this removes the file, unless another program
+/// created or replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// The device and inode of the file; `None` if another program made it.
+    /// The device and inode of the file; `None` if another program created it.
     made: Option<(u64, u64)>,
 }
 
 impl SocketFile {
-    /// Remembers the file that was just bound at `path`.
+    /// Records the file that was just bound at `path`.
     ///
     /// # Errors
     ///
