@@ -1,4 +1,4 @@
-//! The account of one sender.
+//! The account of one sender: its usage, and the limits that apply.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use super::config::{Limits, SenderLimits};
 use super::table::Usage;
 use crate::telemetry::{Limited, Resource};
 
-/// What a sender is charged for. Without limits that apply to it, it is empty and costs
-/// nothing.
+/// The usages that a sender is charged to. If no limits apply to it, the account is empty
+/// and costs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Account(Option<Charged>);
 
@@ -18,18 +18,18 @@ struct Charged {
     start: Instant,
     version: u64,
     limits: Arc<Limits>,
-    /// By [`Limited`].
+    /// Indexed by [`Limited`].
     usages: [Option<Arc<Usage>>; Limited::ALL.len()],
 }
 
-/// A sender has sent more than a limit allows.
+/// A sender has exceeded a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excess {
-    /// What the limit counts together.
+    /// Whose usage the limit counts.
     pub limited: Limited,
     /// What was sent or created.
     pub resource: Resource,
-    /// How many may be sent each second.
+    /// The amount allowed each second.
     pub rate: u64,
     /// How long the sender has to wait.
     pub wait: Duration,
@@ -60,7 +60,7 @@ impl Excess {
 }
 
 impl Account {
-    /// The account of the usages of an address and of a user.
+    /// The account of the usages of an address and a user.
     pub(super) fn new(
         start: Instant,
         version: u64,
@@ -90,7 +90,7 @@ impl Account {
         }))
     }
 
-    /// The version of the limits that it was made from; 0 for none.
+    /// The version of the limits that it was made from; 0 for no limits.
     pub(super) fn version(&self) -> u64 {
         self.0.as_ref().map_or(0, |charged| charged.version)
     }
@@ -132,12 +132,12 @@ impl Account {
         }
     }
 
-    /// Whether both charge series to the same senders, or to none.
+    /// Whether both accounts charge series to the same senders, or to none.
     pub fn charges_series_like(&self, other: &Account) -> bool {
         self.charged_for_series().eq(other.charged_for_series())
     }
 
-    /// The usages that series are charged to, by their addresses.
+    /// The usages that series are charged to, as pointers, for comparison.
     fn charged_for_series(&self) -> impl Iterator<Item = *const Usage> {
         let usages = self.0.iter().flat_map(Charged::usages);
         usages
@@ -145,11 +145,11 @@ impl Account {
             .map(|(usage, ..)| std::ptr::from_ref(usage))
     }
 
-    /// Checks that nothing is overdrawn.
+    /// Checks that no limit is overdrawn.
     ///
     /// # Errors
     ///
-    /// The limit that makes the sender wait for longest.
+    /// The overdrawn limit with the longest wait.
     pub fn check(&self, now: Instant) -> Result<(), Excess> {
         let Some(charged) = &self.0 else {
             return Ok(());
@@ -194,7 +194,7 @@ impl Charged {
         u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// What the sender has used, with the limits on it.
+    /// The usages of the sender, with their limits.
     fn usages(&self) -> impl Iterator<Item = (&Usage, &SenderLimits, Limited)> {
         let all = Limited::ALL.into_iter().zip(&self.usages);
         all.filter_map(|(limited, usage)| {

@@ -1,9 +1,9 @@
 //! A token bucket that can be overdrawn, in one atomic number.
 //!
-//! It holds the time at which the bucket will be full again. A message that begins while
-//! the bucket is not overdrawn passes, however large it is: so a message larger than the
+//! It holds the time at which the bucket will be full again. A message passes if the bucket
+//! is not overdrawn when it begins, however large it is: so a message larger than the
 //! bucket passes once, and the next one waits until it is paid for. Crates such as
-//! `governor` reject such a message for ever, and keep the rate in each bucket, where a
+//! `governor` never let such a message pass, and keep the rate in each bucket, where a
 //! reload cannot change it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,17 +24,17 @@ impl Bucket {
         self.take_time(u64::try_from(cost).unwrap_or(u64::MAX), now);
     }
 
-    /// Takes what comes back in `cost` nanoseconds.
+    /// Takes the amount that comes back in `cost` nanoseconds.
     pub fn take_time(&self, cost: u64, now: u64) {
         let add = |full_at: u64| Some(full_at.max(now).saturating_add(cost));
-        // It always has a next value.
+        // It cannot fail: the closure always returns a value.
         let _ = self
             .full_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// The time until the bucket is no longer overdrawn. It holds what comes back in
-    /// `burst`. `None` if it is not overdrawn.
+    /// The time until the bucket is no longer overdrawn; `None` if it is not. The bucket
+    /// holds the amount that comes back in `burst`.
     pub fn wait(&self, burst: Duration, now: u64) -> Option<Duration> {
         let missing = self.full_at.load(Ordering::Relaxed).saturating_sub(now);
         let wait = Duration::from_nanos(missing).saturating_sub(burst);

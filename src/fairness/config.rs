@@ -13,14 +13,14 @@ use crate::telemetry::Limited;
 /// The largest rate.
 const MAX_RATE: usize = 1_000_000_000;
 
-/// The settings of `[limits]`: what one sender may send and hold.
+/// The settings of `[limits]`: how much one sender may send and hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// A sender that has been idle can send what it may send in this time at once.
+    /// An idle sender can send the amount of this much time at once.
     #[serde(serialize_with = "write_duration")]
     pub burst: Duration,
-    /// Whether the limits on addresses apply to this machine: to the loopback, and to
-    /// each user at Unix sockets.
+    /// Whether the limits on addresses also apply to this machine: to loopback addresses,
+    /// and to each user of Unix sockets.
     pub loopback: bool,
     /// Limits on one address: an IPv4 address, or a /64 network of IPv6.
     #[serde(skip_serializing_if = "SenderLimits::is_empty")]
@@ -45,10 +45,10 @@ pub struct SenderLimits {
         serialize_with = "write_size_option"
     )]
     pub bytes_per_second: Option<usize>,
-    /// Aggregated series that it creates each second. Apps create none.
+    /// Aggregated series created each second. Apps create none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_series_per_second: Option<usize>,
-    /// Memory for what it exposes, in bytes.
+    /// Memory for exposed text, in bytes.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "write_size_option"
@@ -109,7 +109,7 @@ fn sender(table: &mut Table<'_>, key: &'static str) -> SenderLimits {
 }
 
 impl Limits {
-    /// The limits on a kind of sender.
+    /// The limits on senders of a kind.
     pub fn of(&self, limited: Limited) -> &SenderLimits {
         match limited {
             Limited::Address => &self.address,
@@ -118,7 +118,7 @@ impl Limits {
         }
     }
 
-    /// Whether any rate is limited.
+    /// Whether any rate is limited, for any kind of sender.
     pub fn have_rates(&self) -> bool {
         Limited::ALL
             .iter()
@@ -127,7 +127,7 @@ impl Limits {
 }
 
 impl SenderLimits {
-    /// Whether a rate is limited.
+    /// Whether any rate is limited.
     pub fn has_rates(&self) -> bool {
         self.messages_per_second.is_some()
             || self.bytes_per_second.is_some()
@@ -139,7 +139,7 @@ impl SenderLimits {
     }
 }
 
-/// Writes a size that is not left out.
+/// Serializes a size; `None` is skipped.
 fn write_size_option<S: Serializer>(size: &Option<usize>, to: S) -> Result<S::Ok, S::Error> {
     write_size(&size.unwrap_or_default(), to)
 }

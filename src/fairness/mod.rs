@@ -1,13 +1,13 @@
-//! Fairness: how much one sender may send, so that no sender takes what others need.
+//! Fairness: limits on what one sender may send, so that no sender starves others.
 //!
 //! - [`config`]: the settings of `[limits]`.
 //! - [`Fairness`] gives each sender an [`Account`], to which inputs charge messages and
-//!   bytes. An account that is overdrawn has to [wait](Account::check).
+//!   bytes. A sender whose account is overdrawn has to [wait](Account::check).
 //! - `bucket`: one rate of one sender; `table`: the buckets of all senders.
 //!
-//! HTTP rejects a request of an overdrawn account, sockets stop reading, and datagrams
-//! are dropped. Shares of memory are checked by the [store](crate::store), which knows
-//! what each section takes.
+//! HTTP rejects requests of an overdrawn account, sockets pause reading, and datagrams are
+//! dropped. Shares of memory are checked by the [store](crate::store), which knows the size
+//! of each section.
 
 mod account;
 mod bucket;
@@ -32,18 +32,18 @@ use crate::clock;
 use crate::peer::{Peer, Sender};
 use crate::telemetry::{FairnessStats, Limited};
 
-/// The longest time for which a connection is not read because of a rate. After that it
-/// is closed.
+/// The longest pause in reading a connection because of a rate. If a longer one is due, the
+/// connection is closed.
 pub const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Bytes that are read at once from a sender with limits. So messages beyond its rate
-/// take little memory, and it is overdrawn by little.
+/// Bytes read at once from a sender with limits. A small read bounds the memory for
+/// messages beyond its rate, and by how much it overdraws.
 pub const LIMITED_READ: usize = 16 << 10;
 
-/// Whether a sender that would have to pause for too long has sent everything. Then it needs
-/// no answer.
+/// Whether a sender that would have to pause for too long has sent everything. Then it
+/// needs no error reply.
 pub async fn has_ended(stream: &mut (impl AsyncRead + Unpin)) -> bool {
-    /// The end can come a little after the last message.
+    /// The end can arrive a little after the last message.
     const WAIT: Duration = Duration::from_millis(100);
     matches!(timeout(WAIT, stream.read(&mut [0])).await, Ok(Ok(0)))
 }
@@ -55,7 +55,7 @@ pub struct Fairness {
     /// Changes with the limits; 0 while there are none.
     version: AtomicU64,
     limits_apps: AtomicBool,
-    /// The time from which buckets count.
+    /// The origin of the times in buckets.
     start: Instant,
     table: Table,
     stats: Arc<FairnessStats>,
@@ -76,15 +76,15 @@ impl Fairness {
         fairness
     }
 
-    /// Limits nothing.
+    /// Creates a value without limits.
     pub fn unlimited() -> Self {
         Fairness::new(Limits::default(), &Arc::default(), clock::tick())
     }
 
-    /// Replaces the limits. What senders have sent so far still counts.
+    /// Replaces the limits. Usage so far still counts.
     pub fn set_limits(&self, limits: Limits) {
         let mut current = self.limits.write().unwrap_or_else(PoisonError::into_inner);
-        // 0 is kept for no limits.
+        // 0 is reserved for no limits.
         let version = match limits.have_rates() {
             true => self.table.next_version(),
             false => 0,
@@ -95,7 +95,7 @@ impl Fairness {
         self.version.store(version, Ordering::Release);
     }
 
-    /// Whether any rate is limited. If none is, nothing else needs to be asked.
+    /// Whether any rate is limited. If not, no accounts are needed.
     pub fn is_active(&self) -> bool {
         self.version.load(Ordering::Relaxed) != 0
     }
@@ -105,8 +105,7 @@ impl Fairness {
         self.limits_apps.load(Ordering::Relaxed)
     }
 
-    /// The account of a sender by its address and its user. It has no limits if none
-    /// apply to the sender.
+    /// The account of an address and a user. It is empty if no limits apply to them.
     pub fn account(&self, peer: Peer, user: Option<&str>) -> Account {
         let version = self.version.load(Ordering::Acquire);
         if version == 0 {
@@ -139,17 +138,17 @@ impl Fairness {
         Some(Account::of_app(self.start, version, limits, usage))
     }
 
-    /// Counts that a sender exceeded a rate: its message was rejected or dropped, or it
-    /// had to wait.
+    /// Counts an exceeded rate: the sender's message was rejected or dropped, or it had to
+    /// wait.
     pub fn count(&self, excess: &Excess) {
         self.stats.count(excess.limited, excess.resource);
     }
 
-    /// Waits until an account is no longer overdrawn. This is counted.
+    /// Waits until an account is no longer overdrawn. A wait is counted.
     ///
     /// # Errors
     ///
-    /// That would take longer than [`MAX_PAUSE`].
+    /// The wait would be longer than [`MAX_PAUSE`].
     pub async fn pause(&self, account: &Account) -> Result<(), Excess> {
         let mut left = MAX_PAUSE;
         while let Err(excess) = account.check(clock::tick()) {

@@ -1,4 +1,4 @@
-//! The buckets of all senders, of which a bounded number is remembered.
+//! The buckets of all senders, in a table of bounded size.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -9,29 +9,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::bucket::Bucket;
 use crate::telemetry::{FairnessStats, Limited};
 
-/// Parts of the table, each with a lock of its own.
+/// Number of shards, each with its own lock.
 const SHARDS: usize = 16;
 
-/// The limit on senders that are remembered, 100 bytes each. A sender is forgotten when
-/// half as many others have sent since it last did, unless it is connected.
+/// The limit on remembered senders, 100 bytes each. A sender is forgotten once half as many
+/// others have sent since its last message, unless it is connected.
 const MAX_SENDERS: usize = 64 << 10;
 
-/// The limit on senders of one generation of one part.
+/// The limit on senders in one generation of one shard.
 const MAX_GENERATION: usize = MAX_SENDERS / SHARDS / 2;
 
-/// What one sender has used.
+/// The usage of one sender.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// Its messages.
+    /// Messages.
     pub messages: Bucket,
-    /// Its bytes.
+    /// Bytes.
     pub bytes: Bucket,
-    /// The aggregated series that it created.
+    /// Aggregated series created.
     pub new_series: Bucket,
 }
 
-/// The senders by a keyed hash of their name, which takes the same memory for all names
-/// and which nobody can collide with another's.
+/// The senders by a keyed hash of their name. A hash takes the same memory for all names,
+/// and nobody can choose a name that collides with another.
 #[derive(Debug)]
 pub struct Table {
     shards: [Mutex<Shard>; SHARDS],
@@ -48,7 +48,7 @@ struct Shard {
 }
 
 impl Table {
-    /// An empty table. `stats` shows how many senders it has.
+    /// Creates an empty table. `stats` shows the number of senders in it.
     pub fn new(stats: Arc<FairnessStats>) -> Self {
         Table {
             shards: Default::default(),
@@ -58,12 +58,12 @@ impl Table {
         }
     }
 
-    /// A number that was not returned before, above 0.
+    /// Returns a new number above 0 at each call.
     pub fn next_version(&self) -> u64 {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What a sender has used: nothing if it is new.
+    /// The usage of a sender; that of a new sender is empty.
     pub fn usage(&self, kind: Limited, name: &(impl Hash + ?Sized)) -> Arc<Usage> {
         let hash = self.hasher.hash_one((kind as u8, name));
         let shard = &self.shards[hash as usize % SHARDS];
@@ -80,7 +80,7 @@ impl Table {
         shard.newer.insert(hash, Arc::clone(&usage));
         let after = shard.len();
         drop(shard);
-        // Freed without the lock.
+        // Free them without the lock.
         drop(forgotten);
         self.stats.senders_changed(before, after);
         usage
@@ -92,8 +92,8 @@ impl Shard {
         self.newer.len() + self.older.len()
     }
 
-    /// Begins a new generation. Returns the senders that are forgotten: those that no
-    /// connection uses.
+    /// Begins a new generation. Returns the forgotten senders: those that no connection
+    /// uses.
     fn turn(&mut self) -> HashMap<u64, Arc<Usage>> {
         let mut forgotten = replace(&mut self.older, take(&mut self.newer));
         let connected = forgotten.extract_if(|_, usage| Arc::strong_count(usage) > 1);

@@ -55,7 +55,7 @@ fn a_sender_is_held_to_its_rate_and_can_save_a_burst() {
          (limits.address.messages_per_second): try again in 1 s"
     );
     assert_eq!(account.check(now + excess.wait), Ok(()));
-    // Others are not concerned.
+    // Other senders are not affected.
     assert_eq!(fairness.account(peer("192.0.2.2"), None).check(now), Ok(()));
 }
 
@@ -119,7 +119,7 @@ fn senders_are_told_apart_by_network_and_user() {
     assert!(may("2001:db8:0:1::1", None));
     assert!(!may("192.0.2.1", Some("alice")));
     assert!(may("192.0.2.1", Some("bob")));
-    // An IPv4 address that is mapped to IPv6 is itself.
+    // An IPv6-mapped IPv4 address counts as the IPv4 address.
     spend("::ffff:192.0.2.7", None);
     assert!(!may("192.0.2.7", None));
     assert!(may("192.0.2.8", None));

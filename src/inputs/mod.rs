@@ -1,14 +1,14 @@
-//! How metrics come in. Each input is a folder with its configuration, its listener
-//! or endpoints, its translation into a [`Write`](crate::store::Write) or a
-//! [`Batch`](crate::registry::Batch), and its tests. Inputs know neither one another
-//! nor the outputs.
+//! Inputs: how metrics come in. Each is a folder with its configuration, its listener or
+//! endpoints, its translation into a [`Write`](crate::store::Write) or a
+//! [`Batch`](crate::registry::Batch), and its tests. Inputs know neither one another nor
+//! the outputs.
 //!
 //! - [`sockets`]: apps push to TCP and Unix sockets, as JSON or Cap'n Proto.
 //! - [`poller`]: the proxy scrapes other exporters.
 //! - [`push`]: Pushgateway's protocol; a push replaces what its group exposed.
 //! - [`aggregate`]: a push is added to aggregated families.
 //! - [`operations`]: JSON operations and StatsD, over TCP, UDP and Unix sockets.
-//! - [`values`]: `/create` and `/update`, as with pingpong.
+//! - [`values`]: `/create` and `/update`, compatible with pingpong.
 //! - [`webhooks`]: notifications of Alertmanager, Slack and PagerDuty.
 
 pub mod aggregate;
@@ -24,14 +24,14 @@ use std::fmt;
 
 use crate::context::Context;
 
-/// An input that is built, with its listeners bound and nothing served yet. A stream
-/// listener is served by [`accept::serve`](crate::net::accept::serve), which counts
-/// under a [`ListenerName`](crate::telemetry::ListenerName): a new one needs a variant.
+/// A built input: its listeners are bound, but nothing is served yet. Stream listeners are
+/// served by [`accept::serve`](crate::net::accept::serve), which counts connections by
+/// [`ListenerName`](crate::telemetry::ListenerName); a new listener needs a variant there.
 pub trait Input: fmt::Debug + Send {
-    /// Logs where it receives; ports may have been chosen just now.
+    /// Logs its addresses, with the ports that the system chose for port 0.
     fn announce(&self);
 
-    /// The connections that it can have at once, for the limit of file descriptors.
+    /// The number of connections it can have at once, for the file descriptor limit.
     fn connections(&self) -> usize {
         0
     }

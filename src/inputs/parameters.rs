@@ -53,7 +53,7 @@ pub fn when_aggregating(default: PushMode) -> Condition {
 ///
 /// # Errors
 ///
-/// The value is not a duration.
+/// The value is not a valid duration.
 pub fn ttl(request: &Request) -> Result<Option<Duration>, Rejection> {
     let ttl = query::value(request.query(), "ttl");
     let ttl =

@@ -36,7 +36,7 @@ pub struct Access {
     stats: Arc<SecurityStats>,
 }
 
-/// Why the rules cannot be put together.
+/// Why the rules cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// Files are missing or wrong.
@@ -73,7 +73,7 @@ pub struct Grant {
     pub user: Option<Arc<str>>,
 }
 
-/// The credentials of a request.
+/// The credentials that a request presents.
 enum Shown<'h> {
     Basic(&'h str),
     Bearer(&'h str),
@@ -98,22 +98,23 @@ impl Access {
         })
     }
 
-    /// Replaces the rules. Each request is judged by those of the moment. The caller looks
-    /// again for [open listeners](Access::warn_if_open).
+    /// Replaces the rules. Each request is checked against the current ones. The caller
+    /// must check for [open listeners](Access::warn_if_open) again.
     pub fn set_rules(&self, rules: Rules) {
         self.rules.set(rules);
         self.stats.clear_open();
         self.note_files(true);
     }
 
-    /// Records in the own metrics whether the rules have what is in their files now.
+    /// Records in the own metrics whether the rules match the current content of their
+    /// files.
     pub fn note_files(&self, are_in_use: bool) {
         self.stats
             .file_is_stale
             .store(!are_in_use, Ordering::Relaxed);
     }
 
-    /// The rules of the moment.
+    /// The current rules.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load()
     }
@@ -130,9 +131,9 @@ impl Access {
         self.rules().is_everyones(Role::Write, door)
     }
 
-    /// Warns in the log and by a metric if everyone on the network can write to a
-    /// listener. `address` is that of a TCP or UDP listener; `name` is `None` for
-    /// operations over UDP. `setting` says how to bind it elsewhere.
+    /// Warns in the log and by a metric if everyone on the network can write to a listener.
+    /// `address` is that of a TCP or UDP listener; `name` is `None` for operations over
+    /// UDP; `setting` is the setting of the address.
     pub fn warn_if_open(
         &self,
         door: Door,
@@ -156,14 +157,14 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// There are too many.
+    /// The limit is exceeded.
     pub fn count_request(&self, now: Instant) -> Result<(), Denial> {
         let Some(limit) = self.rules().rate_limit else {
             return Ok(());
         };
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let now = nanos(now.saturating_duration_since(self.start));
-        // One request of the burst may overdraw the bucket.
+        // The last request of a burst may overdraw the bucket.
         let burst = limit.interval.saturating_mul(limit.burst - 1);
         if let Some(wait) = self.requests.wait(burst, now) {
             return Err(Denial {
@@ -175,12 +176,12 @@ impl Access {
         Ok(())
     }
 
-    /// What a caller may do with a role, by its connection and the `Authorization` of its
-    /// request.
+    /// Decides whether a caller has a role, by its connection and the `Authorization`
+    /// header of its request. The grant says what it may write.
     ///
     /// # Errors
     ///
-    /// It does not have the role. This is counted.
+    /// The caller does not have the role. This is counted.
     pub async fn authorize(
         &self,
         role: Role,
@@ -198,7 +199,7 @@ impl Access {
         let by_connection = rules.of_connection(role, caller);
         let shown = match authorization {
             Some(value) if by_connection.as_ref().is_none_or(Scope::is_bound) => shown(value),
-            // A secret would give nothing more.
+            // A secret would add nothing.
             _ => {
                 let scope = self.without_secret(&rules, role, by_connection);
                 return scope.map(by_caller);
@@ -242,7 +243,7 @@ impl Access {
         decided
     }
 
-    /// What a caller without a secret may do.
+    /// Decides for a caller that presents no secret.
     fn without_secret(
         &self,
         rules: &Rules,
@@ -267,7 +268,7 @@ impl Access {
         Err(denial)
     }
 
-    /// The holder of the secret that a request shows.
+    /// Identifies the holder of the secret that a request presents.
     async fn identify(
         &self,
         rules: &Rules,
@@ -302,12 +303,12 @@ impl Access {
         })
     }
 
-    /// What a caller may do with a role at a socket that is not HTTP, by its connection
+    /// Decides whether a caller has a role at a socket other than HTTP, by its connection
     /// alone.
     ///
     /// # Errors
     ///
-    /// It does not have the role. This is counted.
+    /// The caller does not have the role. This is counted.
     pub fn authorize_connection(&self, role: Role, caller: &Caller) -> Result<Scope, Denial> {
         let rules = self.rules();
         if rules.is_everyones(role, caller.door) {
@@ -321,14 +322,14 @@ impl Access {
         decided
     }
 
-    /// Whether a caller has a role at a socket that is not HTTP. Nothing is counted.
+    /// Whether a caller has a role at a socket other than HTTP. Nothing is counted.
     pub fn has_role(&self, role: Role, caller: &Caller) -> bool {
         let rules = self.rules();
         rules.is_everyones(role, caller.door) || rules.of_connection(role, caller).is_some()
     }
 }
 
-/// The scheme and the secret of an `Authorization` header.
+/// Splits an `Authorization` header into its scheme and secret.
 fn shown(value: &HeaderValue) -> Shown<'_> {
     let Ok(text) = value.to_str() else {
         return Shown::Other;
@@ -341,8 +342,8 @@ fn shown(value: &HeaderValue) -> Shown<'_> {
 }
 
 impl Denial {
-    /// A sender that is bound to apps or labels cannot use this at all, since what it
-    /// changes has neither.
+    /// The denial for a sender that is bound to apps or labels, at a route whose changes
+    /// have neither.
     pub fn out_of_bounds() -> Self {
         Denial {
             message: "a sender that is bound to apps or labels cannot use this (web.access)"

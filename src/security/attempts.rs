@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use crate::peer::{Peer, Sender};
 
-/// Failures that an address can have at once, ...
+/// The number of failures that an address can have at once.
 const BURST: f64 = 20.0;
 
-/// ... and the time after which it can have one more.
+/// The time after which an address can have one more failure.
 const REFILL: Duration = Duration::from_secs(2);
 
-/// The limit on addresses that are remembered. Past it, those with the oldest failures
-/// are forgotten.
+/// The limit on remembered addresses. Past it, those whose last failures are oldest are
+/// forgotten.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// The failures of one sender.
+/// The failure allowance of one sender.
 #[derive(Debug, Clone, Copy)]
 struct Failures {
-    /// How many failures remain.
+    /// The number of failures that remain.
     left: f64,
-    /// When that was.
+    /// The time at which they remained.
     at: Instant,
 }
 
@@ -42,7 +42,7 @@ impl Attempts {
     ///
     /// # Errors
     ///
-    /// How long it has to wait.
+    /// The peer must wait for this long.
     pub fn check(&self, peer: Peer, now: Instant) -> Result<(), Duration> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(failures) = table.get(&Sender::from(peer)) else {
@@ -73,7 +73,7 @@ impl Attempts {
     }
 }
 
-/// Forgets the older half, so that this seldom happens.
+/// Forgets the older half of the addresses, rather than one at a time.
 fn forget_oldest(table: &mut HashMap<Sender, Failures>) {
     let mut times: Vec<Instant> = table.values().map(|failures| failures.at).collect();
     let middle = times.len() / 2;

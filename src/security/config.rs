@@ -1,4 +1,4 @@
-//! The settings of `[web]` for users, and who has which role.
+//! The settings of `[web]` about users and roles.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ use crate::settings::pattern::{Pattern, pattern};
 use crate::settings::reader::Table;
 use crate::settings::value::{choice, list, text};
 
-/// The limit on entries. Each request is compared with each.
+/// The limit on entries. Each request is compared with all of them.
 const MAX_ENTRIES: usize = 1000;
 
-/// The settings of `[web]` for users and roles.
+/// The settings of `[web]` about users and roles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Web {
     /// The web configuration in the format of Prometheus' exporter-toolkit.
     #[serde(serialize_with = "write_path")]
     pub config_file: Option<PathBuf>,
-    /// Who has which role.
+    /// The entries that give roles.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<Entry>,
 }
@@ -33,10 +33,10 @@ pub struct Entry {
     /// The roles that it gives.
     #[serde(rename = "role", serialize_with = "write_roles")]
     pub roles: Vec<Role>,
-    /// Who has them.
+    /// Who gets them.
     #[serde(flatten)]
     pub who: Who,
-    /// Where they hold; empty for everywhere.
+    /// The listeners where they apply; empty for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Door>,
     /// Patterns of the apps that it may write; see [`Bounds`](super::Bounds::apps).
@@ -55,11 +55,11 @@ impl Entry {
     }
 }
 
-/// Whom an entry means.
+/// Whom an entry applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
-    /// Requests with a bearer token of this file. Each line of it is a token.
+    /// Requests with a bearer token from this file. It has one token on each line.
     TokenFile(PathBuf),
     /// A user of the web configuration.
     User(String),
@@ -113,7 +113,7 @@ pub fn read(table: &mut Table<'_>) -> Web {
     web
 }
 
-/// Reads an entry. Errors are reported, and such an entry is left out.
+/// Reads an entry. If it has errors, they are reported and the entry is left out.
 fn entry(mut table: Table<'_>, place: &Place) -> Option<Entry> {
     let has_role = table.place("role").is_some();
     let roles = table.take_option("role", roles);
@@ -156,7 +156,7 @@ fn entry(mut table: Table<'_>, place: &Place) -> Option<Entry> {
             .take_option("unix_group", owner("current_group"))
             .map(Who::UnixGroup),
     );
-    // An empty list would read as a bound, and be none.
+    // An empty list looks like a restriction, and would not be one.
     for key in ["listeners", "apps"] {
         if table.is_empty_list(key)
             && let Some(place) = table.place(key)
@@ -231,7 +231,7 @@ fn roles(node: &Node) -> Result<Vec<Role>, String> {
     }
 }
 
-/// A path; `None` for an empty text.
+/// A path; `None` for an empty string.
 fn path(node: &Node) -> Result<Option<PathBuf>, String> {
     let path = text(node)?;
     Ok((!path.is_empty()).then(|| PathBuf::from(path)))
@@ -272,7 +272,7 @@ fn label_patterns(node: &Node) -> Result<BTreeMap<String, Pattern>, String> {
     entries.collect()
 }
 
-/// Writes one role as a text, and several as a list.
+/// Serializes one role as a string, and several as a list.
 fn write_roles<S: Serializer>(roles: &[Role], to: S) -> Result<S::Ok, S::Error> {
     match roles {
         [role] => role.serialize(to),
@@ -280,7 +280,7 @@ fn write_roles<S: Serializer>(roles: &[Role], to: S) -> Result<S::Ok, S::Error> 
     }
 }
 
-/// Writes a path, and an empty text for none.
+/// Serializes a path, and `None` as an empty string.
 fn write_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
     match path {
         Some(path) => path.serialize(to),

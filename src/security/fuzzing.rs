@@ -2,7 +2,7 @@
 
 use super::web_file::WebFile;
 
-/// A file of exporter-toolkit, in YAML: each problem has a message, and a position that is
+/// A file of exporter-toolkit, in YAML. Each problem must have a message and a position
 /// within the text.
 pub fn web_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

@@ -1,13 +1,13 @@
 //! Who may read, write and administer.
 //!
-//! - [`config`]: the settings of `[web]`; [`web_file`] reads the file that they name in
-//!   the format of exporter-toolkit.
+//! - [`config`]: the settings of `[web]`; [`web_file`]: the file that they name, in the
+//!   format of exporter-toolkit.
 //! - [`Access`] decides, by [`rules`] made from both: a [`Caller`] has a [`Role`] or is
-//!   turned away, and a [`Scope`] bounds what it may write.
+//!   turned away, and a [`Scope`] limits what it may write.
 //! - [`passwords`] and [`attempts`] keep passwords from being guessed.
 //!
-//! Enforcement is elsewhere: [`http::dispatch`](crate::http::dispatch) asks for the role
-//! of the route, and the sockets ask for `write` when a connection begins.
+//! Enforcement happens elsewhere: [`http::dispatch`](crate::http::dispatch) asks for the
+//! role of the route, and sockets ask for `write` when a connection begins.
 
 mod access;
 mod attempts;

@@ -1,5 +1,5 @@
-//! Checks passwords against bcrypt hashes. A check takes tens of milliseconds, so it runs
-//! off the serving threads, few at a time, and passwords that were right are remembered.
+//! Checks passwords against bcrypt hashes. A check takes tens of milliseconds, so checks
+//! run off the serving threads, a few at a time, and correct passwords are remembered.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,13 +16,13 @@ use crate::clock;
 use crate::peer::Peer;
 use crate::telemetry::SecurityStats;
 
-/// Checks that run at the same time.
+/// The limit on concurrent checks.
 const CONCURRENT_CHECKS: usize = 2;
 
-/// Requests that can wait for a check. Past it, they are answered at once.
+/// The limit on requests that wait for a check. Further ones are rejected at once.
 const MAX_WAITING: usize = 1024;
 
-/// The limit on passwords that are remembered.
+/// The limit on remembered passwords.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// Why a password is not accepted.
@@ -30,7 +30,7 @@ const MAX_REMEMBERED: usize = 10_000;
 pub enum Refusal {
     /// The user is unknown, or the password is wrong.
     Wrong,
-    /// The address has failed too often, and has to wait that long.
+    /// The address has failed too often, and must wait this long.
     Throttled(Duration),
     /// Too many requests wait for a check.
     Busy,
@@ -39,7 +39,7 @@ pub enum Refusal {
 /// The cost of new hashes. A check takes about 50 ms.
 const COST: u32 = 10;
 
-/// The longest password that bcrypt takes, in bytes. It ignores what follows.
+/// The longest password that bcrypt uses, in bytes. It ignores further bytes.
 const MAX_PASSWORD: usize = 72;
 
 /// Why a password cannot be hashed.
@@ -48,7 +48,7 @@ pub enum HashError {
     /// It is empty.
     #[error("the password is empty: write it to standard input, as one line")]
     Empty,
-    /// It is longer than bcrypt takes.
+    /// It is longer than bcrypt uses.
     #[error("the password has {0} bytes; bcrypt takes at most {MAX_PASSWORD}")]
     TooLong(usize),
     /// bcrypt ends a password at a zero byte.
@@ -62,7 +62,7 @@ pub enum HashError {
     Bcrypt(String),
 }
 
-/// The bcrypt hash of a password, with a random salt.
+/// Returns the bcrypt hash of a password, with a random salt.
 ///
 /// # Errors
 ///
@@ -89,9 +89,9 @@ pub struct Passwords {
     waiting: Semaphore,
 }
 
-/// What checks on other threads use.
+/// The part that checks on other threads use.
 struct Shared {
-    /// A key of this process. What is remembered of passwords is of no use without it.
+    /// A key of this process. Remembered hashes are of no use without it.
     key: hmac::Key,
     remembered: Mutex<Remembered>,
     attempts: Attempts,
@@ -104,16 +104,16 @@ impl fmt::Debug for Passwords {
     }
 }
 
-/// Keyed hashes of passwords that were right, in two generations: when the newer one is
-/// half of the limit, it becomes the older one, which is forgotten.
+/// Keyed hashes of correct passwords, in two generations. When the newer one reaches half
+/// of the limit, the older one is forgotten and the newer one takes its place.
 #[derive(Default)]
 struct Remembered {
     newer: HashSet<Tag>,
     older: HashSet<Tag>,
 }
 
-/// A keyed hash of a user, a password and the hash that the password was compared with.
-/// A sender cannot choose it, so the time of a look-up tells nothing about passwords.
+/// A keyed hash of a user, a password and the hash that the password was compared with. A
+/// sender cannot choose it, so the time of a look-up reveals nothing about passwords.
 type Tag = [u8; 32];
 
 impl Remembered {
@@ -155,7 +155,7 @@ impl Shared {
 
     fn tag(&self, user: &str, password: &[u8], hash: &str) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        // A length before each part keeps the parts apart.
+        // A length before each part keeps the parts separate.
         for part in [user.as_bytes(), hash.as_bytes(), password] {
             context.update(&part.len().to_le_bytes());
             context.update(part);
@@ -167,7 +167,7 @@ impl Shared {
 }
 
 impl Passwords {
-    /// Nothing is remembered yet.
+    /// Creates a checker that remembers no passwords yet.
     ///
     /// # Errors
     ///
@@ -191,8 +191,8 @@ impl Passwords {
         &self.shared.attempts
     }
 
-    /// Checks the password of a user. For an unknown user, `hash` is one that no password
-    /// has, so that the reply takes as long as for a known one.
+    /// Checks the password of a user. For an unknown user, `hash` is one that matches no
+    /// password, so that the reply takes as long as for a known user.
     ///
     /// # Errors
     ///
@@ -209,8 +209,8 @@ impl Passwords {
             let checked = shared.attempts.check(peer, clock::tick());
             checked.map_err(Refusal::Throttled)
         };
-        // Before anything that depends on the password: past the limit of failures, the
-        // reply to a right password is that to a wrong one.
+        // Throttle before anything depends on the password: past the limit of failures,
+        // right and wrong passwords get the same reply.
         throttled()?;
         let tag = shared.tag(user, password, hash);
         if shared.is_remembered(&tag) {
@@ -220,14 +220,14 @@ impl Passwords {
             return Err(Refusal::Busy);
         };
         let turn = Arc::clone(&self.turns).acquire_owned().await;
-        // Another request may have brought the same password, or failures, meanwhile.
+        // Meanwhile, another request may have had the same password, or failures.
         throttled()?;
         if shared.is_remembered(&tag) {
             return Ok(());
         }
         let (password, hash) = (password.to_owned(), Arc::clone(hash));
         let shared = Arc::clone(shared);
-        // The result is recorded there, since the client may have gone.
+        // The result is recorded on that thread, since the client may have gone.
         let check = spawn_blocking(move || {
             let _turn = turn;
             shared.stats.password_checks.add(1);
@@ -249,7 +249,7 @@ impl Passwords {
 mod tests {
     use super::*;
 
-    /// `secret` and a hash that no password has, both at cost 4.
+    /// The hash of `secret` and a hash that matches no password, both at cost 4.
     fn hashes() -> [Arc<str>; 2] {
         let right = bcrypt::hash_with_salt("secret", 4, [7; 16]).unwrap();
         [right.to_string().into(), super::super::rules::dummy_hash(4)]
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((wrong, checks()), (Err(Refusal::Wrong), 2));
         let unknown = passwords.check(PEER, "eve", b"secret", &dummy).await;
         assert_eq!((unknown, checks()), (Err(Refusal::Wrong), 3));
-        // With another hash, a password is checked again.
+        // If the hash changes, the password is checked again.
         let other = bcrypt::hash_with_salt("new", 4, [7; 16]).unwrap();
         let other = Arc::from(other.to_string());
         let changed = passwords.check(PEER, "alice", b"secret", &other).await;
@@ -308,7 +308,7 @@ mod tests {
         assert!(checks <= CONCURRENT_CHECKS as u64, "{checks}");
     }
 
-    /// Runs all at once.
+    /// Runs all futures concurrently.
     async fn futures_of<F: Future, const N: usize>(all: [F; N]) -> Vec<F::Output> {
         let mut all = all.map(Box::pin);
         let mut done: [Option<F::Output>; N] = [const { None }; N];
@@ -354,7 +354,7 @@ mod tests {
         };
         for index in 0..3 * MAX_REMEMBERED {
             remembered.insert(tag(index));
-            // In use.
+            // A password in use stays remembered.
             assert!(remembered.contains(&tag(0)), "{index}");
         }
         let held = remembered.newer.len() + remembered.older.len();

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// What a sender or reader may do. The route table names the role that each route needs.
+/// A permission of a sender or reader. The route table names the role that each route
+/// needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -10,7 +11,7 @@ pub enum Role {
     Read,
     /// Change the metrics of one sender.
     Write,
-    /// Change the metrics of many senders, or stop the program. It includes the others.
+    /// Change the metrics of many senders, or stop the program. Includes the other roles.
     Admin,
 }
 

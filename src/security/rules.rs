@@ -1,4 +1,4 @@
-//! The rules of access: the settings of `[web]` with the files that they name.
+//! Access rules: the settings of `[web]` with the content of the files that they name.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,15 +23,15 @@ use crate::settings::network::Network;
 use crate::settings::pattern::Pattern;
 use crate::watched::FileState;
 
-/// The cost of the hash that unknown users are compared with, if there are no users.
+/// The cost of the dummy hash if there are no users.
 const DEFAULT_COST: u32 = 10;
 
-/// The rules, as they are in use. They never change: changed files become new rules.
+/// The rules in use. They are immutable: changed files become new rules.
 #[derive(Debug)]
 pub struct Rules {
-    /// Users of the web configuration, with the bcrypt hash of the password of each.
+    /// Users of the web configuration, each with the bcrypt hash of the password.
     users: BTreeMap<String, Arc<str>>,
-    /// The hash that unknown users are compared with.
+    /// The hash that passwords of unknown users are compared with.
     dummy: Arc<str>,
     entries: Vec<Rule>,
     /// TLS of the HTTP listeners without a table of their own.
@@ -44,7 +44,7 @@ pub struct Rules {
     pub rate_limit: Option<RequestRate>,
 }
 
-/// An entry with what its file has.
+/// An entry of `web.access`, with the content of its file.
 #[derive(Debug)]
 struct Rule {
     roles: Vec<Role>,
@@ -53,7 +53,7 @@ struct Rule {
     who: Known,
 }
 
-/// Whom an entry means.
+/// Whom an entry applies to.
 #[derive(Debug)]
 enum Known {
     /// The SHA-256 digests of tokens.
@@ -64,7 +64,7 @@ enum Known {
     Uid(u32),
     Group {
         gid: u32,
-        /// The users that the group database lists as members.
+        /// The members that the group database lists.
         members: Vec<u32>,
     },
 }
@@ -72,7 +72,7 @@ enum Known {
 /// A SHA-256 digest.
 type Digest = [u8; 32];
 
-/// A sender whose secret is right.
+/// A sender that has authenticated.
 #[derive(Debug, Clone)]
 pub enum Identity {
     /// A user of the web configuration.
@@ -82,7 +82,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// A name for limits, which tells nothing of a token.
+    /// A name for the accounting of limits. It reveals nothing of a token.
     pub fn name(&self) -> Arc<str> {
         match self {
             Identity::User(user) => Arc::from(format!("user {user}")),
@@ -94,7 +94,7 @@ impl Identity {
     }
 }
 
-/// An error in a file, or in what a setting names.
+/// An error in a file, or in a name that a setting refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileProblem {
     /// The setting, such as `web.config_file` or `web.access[0]`.
@@ -125,7 +125,7 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// All errors in them.
+    /// All errors in the files.
     pub fn load(web: &Web) -> Result<Self, Vec<FileProblem>> {
         let mut problems = Vec::new();
         let file = match &web.config_file {
@@ -148,8 +148,8 @@ impl Rules {
         if !problems.is_empty() {
             return Err(problems);
         }
-        // Users usually have hashes of one cost. With several, a reply tells at most which
-        // of them a user has.
+        // Users usually have hashes of one cost. If costs differ, the time of a reply
+        // reveals at most the cost of a user's hash.
         let costs = file
             .users
             .values()
@@ -171,13 +171,13 @@ impl Rules {
         self.users.is_empty() && self.entries.is_empty()
     }
 
-    /// Whether an entry gives a role. If none does, users or everyone have it.
+    /// Whether any entry gives a role. If none does, users have it, or everyone.
     fn has_entry(&self, role: Role) -> bool {
         self.entries.iter().any(|entry| entry.roles.contains(&role))
     }
 
     /// The entries that give a role at a door. Admin includes the other roles. Without an
-    /// entry for admin, those who write without bounds administer.
+    /// entry for admin, those who may write without bounds have it.
     fn giving(&self, role: Role, door: Door) -> impl Iterator<Item = &Rule> {
         let follows_write = role == Role::Admin && !self.has_entry(Role::Admin);
         self.entries.iter().filter(move |entry| {
@@ -189,7 +189,7 @@ impl Rules {
         })
     }
 
-    /// Whether a role belongs to those that have no entry: users, or everyone.
+    /// Whether no entry gives a role, so that users have it, or everyone.
     fn is_unassigned(&self, role: Role) -> bool {
         let decides = match role {
             Role::Admin if !self.has_entry(Role::Admin) => Role::Write,
@@ -198,13 +198,13 @@ impl Rules {
         !self.has_entry(decides)
     }
 
-    /// Whether everyone has a role at a door. Sockets other than HTTP cannot be asked for
-    /// a password, so users alone do not close them.
+    /// Whether everyone has a role at a door. Only HTTP can ask for a password, so users
+    /// alone do not close other sockets.
     pub fn is_everyones(&self, role: Role, door: Door) -> bool {
         self.is_unassigned(role) && (self.users.is_empty() || door != Door::Http)
     }
 
-    /// What a caller may do by its connection alone.
+    /// The scope that the connection alone gives a caller; `None` without the role.
     pub fn of_connection(&self, role: Role, caller: &Caller) -> Option<Scope> {
         scope(
             self.giving(role, caller.door)
@@ -212,7 +212,7 @@ impl Rules {
         )
     }
 
-    /// What a caller may do by its connection and its secret.
+    /// The scope that the connection and the secret give a caller; `None` without the role.
     pub fn of_identity(&self, role: Role, caller: &Caller, identity: &Identity) -> Option<Scope> {
         if matches!(identity, Identity::User(_)) && self.is_unassigned(role) {
             return Some(Scope::ALL);
@@ -231,19 +231,19 @@ impl Rules {
         (users, tokens)
     }
 
-    /// The hash to compare the password of a user with. For an unknown user, it is one
-    /// that no password has.
+    /// The hash to compare the password of a user with. An unknown user gets one that
+    /// matches no password.
     pub fn hash_of(&self, user: &str) -> &Arc<str> {
         self.users.get(user).unwrap_or(&self.dummy)
     }
 
-    /// The holder of a token, if one of the files has it.
+    /// The holder of a token, if an entry lists the token.
     pub fn holder(&self, token: &[u8]) -> Option<Identity> {
         let digest = sha256(token);
         let mut found = false;
         for rule in &self.entries {
             if let Known::Tokens(tokens) = &rule.who {
-                // All are compared, so that the time tells nothing.
+                // All are compared, so that the time reveals nothing.
                 for known in tokens {
                     found |= bool::from(known.ct_eq(&digest));
                 }
@@ -253,7 +253,7 @@ impl Rules {
     }
 }
 
-/// The scope of rules that apply; `None` if none does.
+/// The combined scope of rules that apply; `None` if there are none.
 fn scope<'r>(rules: impl Iterator<Item = &'r Rule>) -> Option<Scope> {
     let mut bounds = Vec::new();
     for rule in rules {
@@ -266,7 +266,7 @@ fn scope<'r>(rules: impl Iterator<Item = &'r Rule>) -> Option<Scope> {
 }
 
 impl Known {
-    /// Whether a connection is of those meant.
+    /// Whether an entry applies to a connection.
     fn is(&self, caller: &Caller) -> bool {
         match (self, caller.peer) {
             (Known::Networks(networks), peer) => peer
@@ -284,7 +284,7 @@ impl Known {
         }
     }
 
-    /// Whether a secret is of those meant.
+    /// Whether an entry applies to an authenticated sender.
     fn has(&self, identity: &Identity) -> bool {
         match (self, identity) {
             (Known::Tokens(tokens), Identity::Token(token)) => {
@@ -296,7 +296,7 @@ impl Known {
     }
 }
 
-/// A bcrypt hash that no password has, as far as anyone knows: it was not made from one.
+/// A bcrypt hash that matches no known password: it was not made from one.
 pub(super) fn dummy_hash(cost: u32) -> Arc<str> {
     Arc::from(format!("$2b${cost:02}${}", ".".repeat(53)))
 }
@@ -333,7 +333,7 @@ fn load_web_file(path: &Path, problems: &mut Vec<FileProblem>) -> WebFile {
     file
 }
 
-/// Looks up whom an entry means. An error has the file that it is in.
+/// Resolves whom an entry applies to. An error carries the file that it is in.
 fn load_rule(entry: &Entry, file: &WebFile) -> Result<Rule, (Option<PathBuf>, String)> {
     let plain = |message| (None, message);
     let who = match &entry.who {
@@ -433,7 +433,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 impl FileState {
-    /// The states of all files that the settings name.
+    /// The states of all files that the settings name, for the notice of changes.
     pub fn of_web(web: &Web) -> Vec<FileState> {
         let tokens = web.access.iter().filter_map(|entry| match &entry.who {
             Who::TokenFile(path) => Some(path),

@@ -1,28 +1,29 @@
-//! What a sender may write.
+//! The scope of writes: which apps and series a sender may write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::settings::pattern::Pattern;
 
-/// The apps and series that a sender may write and delete: all, or those within the
-/// bounds of an entry of `web.access`.
+/// The apps and series that a sender may write and delete: all, or those within the bounds
+/// of an entry of `web.access`.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// `None` for no bounds. With several, one must allow the write.
+    /// `None` means no bounds. With several, one that allows the write is enough.
     bounds: Option<Arc<[Arc<Bounds>]>>,
 }
 
 /// The bounds of one entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// One must match the name of an app. Empty: no apps.
+    /// Patterns for app names, one of which must match. Empty: no apps.
     pub apps: Vec<Pattern>,
-    /// All must match the labels of a group or series. Empty: no groups or series.
+    /// Patterns for the labels of a group or series, all of which must match. Empty: no
+    /// groups or series.
     pub labels: BTreeMap<String, Pattern>,
 }
 
-/// A write outside of the bounds of its sender. The message is for the sender.
+/// A write outside of the sender's bounds, with a message for the sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OutOfScope(String);
@@ -31,7 +32,7 @@ impl Scope {
     /// All apps and series.
     pub const ALL: Scope = Scope { bounds: None };
 
-    /// Those within one of the bounds.
+    /// Everything within one of the bounds.
     pub fn within(bounds: impl IntoIterator<Item = Arc<Bounds>>) -> Self {
         Scope {
             bounds: Some(bounds.into_iter().collect()),
@@ -43,7 +44,7 @@ impl Scope {
         Scope::within([])
     }
 
-    /// Whether there are bounds.
+    /// Whether the scope has bounds.
     pub fn is_bound(&self) -> bool {
         self.bounds.is_some()
     }
@@ -70,7 +71,7 @@ impl Scope {
     }
 
     /// Checks that a group or series may be written. `value` returns the value of one of
-    /// its labels; `what` is its name for the message.
+    /// its labels; `what` names it in the message.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Scope {
             return Ok(());
         };
         let matches = |(name, pattern): (&String, &Pattern)| {
-            // An empty value is that of a label that is missing.
+            // An empty value is that of a missing label.
             value(name).is_some_and(|value| !value.is_empty() && pattern.matches(&value))
         };
         let within =
@@ -99,7 +100,7 @@ impl Scope {
     }
 }
 
-/// The message for a sender that may write nothing.
+/// The error of a sender that may write nothing.
 fn no_role() -> OutOfScope {
     OutOfScope("this sender does not have the role write (web.access)".to_owned())
 }

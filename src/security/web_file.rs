@@ -14,14 +14,14 @@ use serde_saphyr::{Location, Spanned};
 use crate::net::tls::TlsSettings;
 use crate::settings::value::duration_of;
 
-/// The bounds on the cost of a password hash. At 16, a check takes several seconds.
+/// The accepted costs of password hashes. At 16, a check takes several seconds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
 
-/// The largest file, in bytes.
+/// The limit on the size of a file, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
-/// Headers that the file can add to replies, as exporter-toolkit has them, with the
-/// values that it accepts; none for any.
+/// Headers that the file can add to replies, as in exporter-toolkit, with their accepted
+/// values; an empty list accepts any value.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -33,9 +33,10 @@ const HEADERS: [(&str, &[&str]); 5] = [
 /// A web configuration that was read and checked.
 #[derive(Debug)]
 pub struct WebFile {
-    /// Users, with the bcrypt hash of the password of each.
+    /// Users, each with the bcrypt hash of the password.
     pub users: BTreeMap<String, Arc<str>>,
-    /// TLS of the HTTP listeners without a table of their own. Its paths are as written.
+    /// TLS of the HTTP listeners without a table of their own. Its paths are as in the
+    /// file.
     pub tls: Option<TlsSettings>,
     /// Whether TLS listeners speak HTTP/2.
     pub http2: bool,
@@ -45,12 +46,12 @@ pub struct WebFile {
     pub rate_limit: Option<RequestRate>,
 }
 
-/// A limit on all requests over HTTP together.
+/// A limit on all HTTP requests together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestRate {
-    /// The time for which each request counts.
+    /// The time that one request adds.
     pub interval: Duration,
-    /// Requests that can come at once.
+    /// The number of requests that may come at once.
     pub burst: u32,
 }
 
@@ -75,7 +76,7 @@ pub struct Problem {
     pub message: String,
 }
 
-/// The file as it is written.
+/// The file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
@@ -93,7 +94,7 @@ struct WrittenRate {
 }
 
 impl WrittenRate {
-    /// The limit; `None` if it is off.
+    /// Returns the limit; `None` if it is off.
     fn settle(&self) -> Result<Option<RequestRate>, String> {
         let interval = match &*self.interval {
             "" | "0" => Duration::ZERO,
@@ -119,11 +120,11 @@ struct HttpServer {
 }
 
 impl WebFile {
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
     ///
-    /// All errors in it, but at most one of the format of YAML.
+    /// All errors in it. After an error in the YAML itself, there is only that one.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
         let written: Written = match text.trim().is_empty() {
             true => Written::default(),
@@ -131,7 +132,7 @@ impl WebFile {
         };
         let mut problems = Vec::new();
         let mut file = WebFile::default();
-        // As with exporter-toolkit, an empty section is none.
+        // As in exporter-toolkit, an empty section counts as missing.
         let empty = TlsSettings::default();
         if let Some(tls) = written.tls_server_config
             && tls.value != empty
@@ -174,7 +175,7 @@ impl WebFile {
     }
 }
 
-/// Checks that a password is a hash of bcrypt.
+/// Checks that a password is a bcrypt hash.
 fn check_hash(hash: &str) -> Result<(), String> {
     let Ok(parts) = HashParts::from_str(hash) else {
         return Err(
@@ -195,7 +196,7 @@ fn check_hash(hash: &str) -> Result<(), String> {
     }
 }
 
-/// A header for replies; none if its value is blank.
+/// Parses a header for replies; `None` if its value is blank.
 fn header(name: &str, value: &str) -> Result<Option<(HeaderName, HeaderValue)>, String> {
     let known = HEADERS
         .iter()
@@ -224,10 +225,10 @@ fn header(name: &str, value: &str) -> Result<Option<(HeaderName, HeaderValue)>, 
 }
 
 fn of_yaml(error: &serde_saphyr::Error) -> Problem {
-    // A snippet of the file could show a password.
+    // The snippet of the file could show a password.
     let error = error.without_snippet();
     let message = error.to_string();
-    // The message ends with the position, which is a field here.
+    // The message ends with the position, which has a field of its own here.
     let message = message.split(" at line ").next().unwrap_or_default();
     Problem {
         at: error.location().as_ref().map(position),
@@ -251,7 +252,7 @@ fn position(location: &Location) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// `secret` at cost 4.
+    /// The hash of `secret` at cost 4.
     const HASH: &str = "$2b$04$......................nTUbyiq7YmrvsPvRpPX/I4zLTgrmiGy";
 
     fn problems(text: &str) -> Vec<(Option<(usize, usize)>, String)> {
