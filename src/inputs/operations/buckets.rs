@@ -1,4 +1,4 @@
-//! The bucket bounds of a histogram, from the fields of a message.
+//! Computes the bucket bounds of a histogram from the fields of a message.
 //!
 //! The formulas are metrics-server's, and the steps are those of Prometheus' Go
 //! library (`LinearBuckets`, `ExponentialBuckets`, `ExponentialBucketsRange`),
@@ -6,16 +6,16 @@
 
 use std::sync::{Arc, LazyLock};
 
-/// Limit of the bounds of a histogram: each is a line of every series.
+/// The limit on bounds of a histogram: each bound is a line of every series.
 const MAX_BOUNDS: i64 = 200;
 
 const DEFAULT_COUNT: i64 = 20;
 const DEFAULT_WIDTH: f64 = 10.0;
 
-/// The first bound of an exponential series given by a factor.
+/// The first bound of exponential buckets that are given by a factor.
 const FIRST_EXPONENTIAL: f64 = 0.1;
 
-/// A message's fields for buckets; zero or empty for a missing one.
+/// The bucket fields of a message; zero or empty if missing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct BucketSpec {
     pub(super) count: i64,
@@ -27,24 +27,24 @@ pub(super) struct BucketSpec {
     pub(super) custom: Vec<f64>,
 }
 
-/// 0, 10, and so on to 190.
+/// 0, 10, and so on up to 190.
 static DEFAULT: LazyLock<Arc<[f64]>> = LazyLock::new(|| {
     (0..DEFAULT_COUNT)
         .map(|i| i as f64 * DEFAULT_WIDTH)
         .collect()
 });
 
-/// The bounds for a message without fields for buckets.
+/// The bounds for a message without bucket fields.
 pub(super) fn default_bounds() -> &'static Arc<[f64]> {
     &DEFAULT
 }
 
 impl BucketSpec {
-    /// The bounds, finite and ascending.
+    /// Returns the bounds, finite and in ascending order.
     ///
     /// # Errors
     ///
-    /// What is wrong with the fields, as a sentence.
+    /// A sentence that says what is wrong with the fields.
     pub(super) fn bounds(&self) -> Result<Arc<[f64]>, String> {
         if *self == BucketSpec::default() {
             return Ok(Arc::clone(default_bounds()));
@@ -63,7 +63,7 @@ impl BucketSpec {
                 return Err(format!("bucket_min is above bucket_max: {min} and {max}"));
             }
             let growth = (max / min).powf(1.0 / (count - 1) as f64);
-            // With one bound the growth is infinite, but raised to 0 it is 1.
+            // With one bound the growth factor is infinite, but its power of 0 is 1.
             (0..count).map(|i| min * growth.powf(i as f64)).collect()
         } else if self.factor > 0.0 {
             let factor = self.factor;
@@ -100,7 +100,7 @@ impl BucketSpec {
     }
 }
 
-/// `count` numbers from `first`, each made of the one before.
+/// Returns `count` numbers beginning with `first`, each computed from the one before.
 fn steps(first: f64, count: i64, next: impl Fn(f64) -> f64) -> Vec<f64> {
     std::iter::successors(Some(first), |bound| Some(next(*bound)))
         .take(count as usize)

@@ -1,4 +1,4 @@
-//! The settings in `[operations]`.
+//! The settings of `[operations]`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,86 +22,85 @@ use crate::settings::value::{
     write_duration, write_size,
 };
 
-/// The settings. Those in `[push]` limit series and families: aggregating
-/// pushes and operations change the same families.
+/// The settings. The limits on series and families are in `[push]`: aggregating pushes and
+/// operations change the same families.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Address of the UDP socket; off unless given. Every socket accepts JSON
+    /// The address of the UDP socket; off unless given. Every socket accepts both JSON
     /// messages and StatsD lines.
     #[serde(serialize_with = "write_address")]
     pub udp: Option<Address>,
-    /// Address of the TCP listener; off unless given.
+    /// The address of the TCP listener; off unless given.
     #[serde(serialize_with = "write_address")]
     pub tcp: Option<Address>,
-    /// Paths of Unix stream sockets, with the receiver's owner and mode.
+    /// Paths of Unix stream sockets. Their owner and mode are those of the receiver.
     pub unix_sockets: Vec<PathBuf>,
-    /// Paths of Unix datagram sockets, with the receiver's owner and mode.
+    /// Paths of Unix datagram sockets. Their owner and mode are those of the receiver.
     pub unix_datagram_sockets: Vec<PathBuf>,
-    /// File of labels that are added to every series: lines of `key=value`. It
-    /// is read again when it changes.
+    /// A file of labels to add to every series, as lines of `key=value`. It is read again
+    /// when it changes.
     #[serde(serialize_with = "write_path")]
     pub extra_labels_file: Option<PathBuf>,
-    /// Whether the labels `data_source` and `source_app` are added to every
-    /// series.
+    /// Whether to add the labels `data_source` and `source_app` to every series.
     pub source_labels: bool,
-    /// A series expires if it is not changed for this long; zero for never.
+    /// The time without a change after which a series expires; zero for never.
     #[serde(serialize_with = "write_duration")]
     pub ttl: Duration,
-    /// Limit of a message, in bytes.
+    /// The limit on the size of a message, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_message: usize,
-    /// Limit of the labels of a series.
+    /// The limit on labels of a series.
     pub max_labels: usize,
-    /// Limit of a family's name, of a label's name and of its value, in bytes.
+    /// The limit on the length of family names, label names and label values, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_label_length: usize,
-    /// Limit of the connections open at once on each stream socket.
+    /// The limit on open connections of each stream socket.
     pub concurrent_connections: usize,
-    /// A connection is closed if nothing arrives for this long.
+    /// The time without data after which a connection is closed.
     #[serde(serialize_with = "write_duration")]
     pub idle_timeout: Duration,
-    /// Bucket bounds of StatsD's timers, in seconds, and of its histograms and
+    /// Bucket bounds for StatsD's timers, in seconds, and for its histograms and
     /// distributions, in their own unit.
     pub statsd_buckets: BucketBounds,
-    /// The tags that StatsD lines may have.
+    /// The tag styles accepted in StatsD lines.
     pub statsd_tags: StatsdTags,
-    /// DogStatsD's fields that become labels.
+    /// DogStatsD fields that become labels.
     pub statsd_fields: StatsdFields,
-    /// Whether DogStatsD's events and service checks become metrics.
+    /// Whether DogStatsD events and service checks become metrics.
     pub statsd_events: bool,
-    /// Rules that give StatsD names families and labels, in statsd_exporter's form.
+    /// Rules that map StatsD names to families and labels, in statsd_exporter's format.
     #[serde(serialize_with = "write_mapping")]
     pub statsd_mapping: Option<MappingFile>,
-    /// Limit of the names whose rules are remembered; 0 remembers none.
+    /// The limit on names whose rules are remembered; 0 remembers none.
     pub statsd_mapping_cache: usize,
-    /// Limit of the distinct values of a StatsD set.
+    /// The limit on distinct values of a StatsD set.
     pub max_set_values: usize,
     /// Whether a sender on a Unix socket may stop the program.
     pub allow_shutdown: bool,
-    /// How long the program goes on, with `/health` answering 503, after it was
-    /// asked to stop.
+    /// How long the program keeps running after a shutdown request, with `/health`
+    /// answering 503.
     #[serde(serialize_with = "write_duration")]
     pub shutdown_delay: Duration,
-    /// Where operations are forwarded to; `None` to keep values here.
+    /// Where operations are forwarded; `None` to keep values here.
     #[serde(serialize_with = "write_destination")]
     pub forward_to: Option<Destination>,
     /// Whether values are also kept here while operations are forwarded.
     pub forward_keep: bool,
-    /// Whether StatsD lines are forwarded as they came.
+    /// Whether StatsD lines are forwarded verbatim.
     pub forward_raw: bool,
-    /// Limit of the operations that wait to be forwarded, in bytes.
+    /// The limit on operations that wait to be forwarded, in bytes.
     #[serde(serialize_with = "write_size")]
     pub forward_queue: usize,
     /// TLS of the TCP listener; `None` for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
-    /// Labels that are added to every series. They override the file's, and
-    /// both override the sender's.
+    /// Labels to add to every series. They override the file's labels, and both override
+    /// the sender's.
     pub extra_labels: BTreeMap<String, String>,
 }
 
 impl Config {
-    /// The setting of the socket that a destination is, if it is one of these settings.
+    /// The setting of this program's own socket that `destination` names, if it names one.
     pub fn own_socket(&self, destination: &Destination) -> Option<&'static str> {
         let (own, key) = match destination {
             Destination::Tcp(to) => (self.tcp.as_ref() == Some(to), "tcp"),
@@ -129,11 +128,11 @@ impl Config {
 pub struct MappingFile {
     /// The path.
     pub path: PathBuf,
-    /// What it holds.
+    /// Its parsed content.
     pub mapping: Arc<Mapping>,
 }
 
-/// The tags that StatsD lines may have, a word for each kind.
+/// The tag styles accepted in StatsD lines, a word for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatsdTags(pub TagStyles);
 
@@ -149,10 +148,10 @@ impl Serialize for StatsdTags {
     }
 }
 
-/// The field of a kind of tags.
+/// Selects the field of a tag style.
 type StyleField = fn(&mut TagStyles) -> &mut bool;
 
-/// The kinds of tags by their words.
+/// The tag styles by their words.
 const TAG_STYLES: [(&str, StyleField); 4] = [
     ("dogstatsd", |styles| &mut styles.dogstatsd),
     ("influxdb", |styles| &mut styles.influxdb),
@@ -160,7 +159,7 @@ const TAG_STYLES: [(&str, StyleField); 4] = [
     ("signalfx", |styles| &mut styles.signalfx),
 ];
 
-/// DogStatsD's fields that become labels.
+/// DogStatsD fields that become labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatsdFields(pub Vec<Field>);
 
@@ -170,7 +169,7 @@ impl Serialize for StatsdFields {
     }
 }
 
-/// Limit of a mapping file, in bytes.
+/// The limit on the size of a mapping file, in bytes.
 const MAX_MAPPING: u64 = 4 << 20;
 
 /// Upper bounds of a histogram's buckets: finite and ascending.
@@ -185,10 +184,10 @@ pub(super) const DEFAULT_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Limit of the bounds of a StatsD histogram: each is a line of every series.
+/// The limit on bounds of a StatsD histogram: each bound is a line of every series.
 const MAX_BOUNDS: usize = 200;
 
-/// Limit of the sockets of one kind: each has its own tasks and files.
+/// The limit on sockets of one kind: each takes tasks and file descriptors.
 const MAX_SOCKETS: usize = 1000;
 
 /// Reads the table. Errors are collected in it.
@@ -316,7 +315,7 @@ fn write_mapping<S: Serializer>(file: &Option<MappingFile>, to: S) -> Result<S::
     }
 }
 
-/// Reads the mapping file. Errors in it are reported at their places in the file.
+/// Reads the mapping file. Errors are reported with their positions in that file.
 fn take_mapping(table: &mut Table<'_>) -> Option<MappingFile> {
     let read = |node: &Node| {
         let Some(path) = optional_path(node)? else {
@@ -418,8 +417,8 @@ fn bounds(node: &Node) -> Result<BucketBounds, String> {
     Ok(BucketBounds(bounds))
 }
 
-/// Reads a table of label names and values. An environment variable holds such
-/// a table in TOML, or `name=value` pairs separated by commas.
+/// Reads a table of label names and values. An environment variable may hold the table in
+/// TOML, or as `name=value` pairs separated by commas.
 fn labels(node: &Node) -> Result<BTreeMap<String, String>, String> {
     let table = match &node.value {
         Value::Table(table) => table.clone(),

@@ -1,13 +1,12 @@
 //! Reads datagram sockets: UDP, and Unix sockets without connections.
 //!
-//! One system call takes many datagrams, and their messages become one batch.
-//! Each datagram stands alone all the same: an unfinished message in one is
-//! rejected, and never joined with the next datagram. Senders get no answer.
+//! One system call takes many datagrams, and their messages become one batch. Still, each
+//! datagram stands alone: an unfinished message in it is rejected, and never joined with
+//! the next datagram. Senders get no answer.
 //!
-//! While few datagrams come, the kernel wakes the task for each. While many
-//! come, that would be a large part of the work, for the senders too, since
-//! they do the waking. The task then reads the socket by a timer, and the
-//! kernel is not asked to wake it.
+//! While datagrams are few, the kernel wakes the task for each. At high rates, waking would
+//! be a large part of the work, also for the senders, which do the waking. The task then
+//! reads the socket by a timer, and the kernel does not wake it.
 
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
@@ -40,44 +39,43 @@ use crate::security::{Caller, Door};
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// UDP datagrams taken with one call.
+/// The number of UDP datagrams taken with one call.
 const UDP_BATCH: usize = 64;
 
-/// Buffer for one UDP datagram, which has 65,535 bytes at most. The 192 bytes
-/// on top place the start of each buffer on another cache line: mostly nothing
-/// but the start is used.
+/// The buffer size for one UDP datagram, which has at most 65,535 bytes. The extra 192
+/// bytes put the start of each buffer on another cache line: mostly only the start is used.
 const UDP_BUFFER: usize = 64 * 1024 + 192;
 
-/// Unix datagrams taken with one call. The kernel queues fewer of them.
+/// The number of Unix datagrams taken with one call. The kernel queues fewer of them.
 const UNIX_BATCH: usize = 16;
 
-/// Buffer for one Unix datagram. Its size is limited by the sender's socket
-/// buffer, which is smaller by default.
+/// The buffer size for one Unix datagram. The sender's socket buffer, which is smaller by
+/// default, limits its size.
 const UNIX_BUFFER: usize = 256 * 1024;
 
-/// Cost of the datagrams processed before other tasks run: less than a
-/// millisecond for ordinary ones. The unit is a byte of a message.
+/// The cost of datagrams processed before other tasks run: less than a millisecond for
+/// ordinary ones. The unit is a byte of a message.
 const YIELD_COST: usize = 128 * 1024;
 
-/// Cost of a datagram besides its bytes.
+/// The cost of a datagram in addition to its bytes.
 const DATAGRAM_COST: usize = 512;
 
-/// After this many datagrams since the last wait, the next wait is a timer's.
+/// After this many datagrams since the last wait, the next wait is by timer.
 const BUSY_DATAGRAMS: usize = 16;
 
-/// The timer's wait. Even the small buffer that the kernel gives without
-/// privileges holds what comes meanwhile.
+/// The wait by timer. Even the small kernel buffer of an unprivileged process holds what
+/// arrives in this time.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 
-/// Calls after the stop, at most: many more than it takes to empty the
-/// kernel's buffer. A sender that never pauses does not delay the end.
+/// The limit on calls after the stop: many more than needed to empty the kernel's buffer. A
+/// sender that never pauses must not delay the end.
 const FINAL_CALLS: usize = 4096;
 
-/// The wait after a read error, so that a lasting one costs little.
+/// The wait after a read error, so that a lasting error costs little.
 const ERROR_WAIT: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// Headers for the kernel's call, shared by all sockets of a thread.
+    /// Headers for the system call, shared by all sockets of a thread.
     static HEADERS: RefCell<MultiHeaders<()>> =
         RefCell::new(MultiHeaders::preallocate(UDP_BATCH.max(UNIX_BATCH), None));
 }
@@ -106,7 +104,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Makes the kernel tell which process sent a datagram.
+    /// Makes the kernel report the process that sent a datagram.
     fn ask_for_senders(&self) -> io::Result<()> {
         match self {
             DatagramSocket::Udp(_) => Ok(()),
@@ -140,8 +138,8 @@ impl AsRawFd for DatagramSocket {
     }
 }
 
-/// A duplicate of a socket, registered with the runtime. The kernel wakes the
-/// task for incoming datagrams as long as this exists.
+/// A duplicate of a socket, registered with the runtime. As long as it exists, the kernel
+/// wakes the task for incoming datagrams.
 #[derive(Debug)]
 enum Wakeup {
     Udp(tokio::net::UdpSocket),
@@ -162,9 +160,9 @@ impl Wakeup {
         }
     }
 
-    /// Waits for a datagram that arrives after the last wait ended.
+    /// Waits for a datagram that arrives after the last wait.
     async fn wait(&self) -> io::Result<()> {
-        // Clears the readiness: the caller reads until nothing is left.
+        // Clears the readiness: the caller has read everything before.
         let clear = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
         match self {
             Wakeup::Udp(socket) => {
@@ -180,15 +178,15 @@ impl Wakeup {
     }
 }
 
-/// Datagrams taken with one call, each in a buffer of its own. The kernel
-/// backs a buffer with memory only as far as a datagram has reached.
+/// Datagrams taken with one call, each in its own buffer. The kernel backs a buffer with
+/// memory only as far as datagrams have filled it.
 #[derive(Debug)]
 struct DatagramBuffer {
     memory: Box<[u8]>,
-    /// Size of the buffer of one datagram.
+    /// The buffer size of one datagram.
     size: usize,
     datagrams: Vec<Datagram>,
-    /// Whether the kernel is asked for the senders, which takes time.
+    /// Whether the kernel reports the senders, which takes time.
     with_senders: bool,
 }
 
@@ -196,14 +194,14 @@ struct DatagramBuffer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Datagram {
     length: usize,
-    /// It exceeded its buffer, and the rest is lost.
+    /// It exceeded its buffer, so its end is lost.
     truncated: bool,
-    /// The sender and its group, if they were asked for.
+    /// The sender and its group, if the kernel reports them.
     sender: (Peer, Option<u32>),
 }
 
 impl DatagramBuffer {
-    /// Buffers of `size` bytes for `count` datagrams.
+    /// Allocates buffers of `size` bytes for `count` datagrams.
     fn new(count: usize, size: usize) -> Self {
         DatagramBuffer {
             memory: vec![0; count * size].into_boxed_slice(),
@@ -213,8 +211,8 @@ impl DatagramBuffer {
         }
     }
 
-    /// Takes the datagrams that have arrived, at least one, in place of the
-    /// ones before. Fails with `WouldBlock` if none has.
+    /// Replaces the content with the datagrams that have arrived. Fails with `WouldBlock`
+    /// if there are none.
     fn fill(&mut self, socket: RawFd) -> io::Result<()> {
         self.datagrams.clear();
         if self.with_senders {
@@ -244,7 +242,7 @@ impl DatagramBuffer {
             .chunks_exact_mut(self.size)
             .map(|buffer| [IoSliceMut::new(buffer)])
             .collect();
-        // The kernel shortens the buffers of a header, so it serves one call.
+        // The kernel shrinks the buffers of a header, so a header serves only one call.
         let control = nix::cmsg_space!(UnixCredentials);
         let mut headers =
             MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), Some(control));
@@ -266,7 +264,7 @@ impl DatagramBuffer {
     }
 }
 
-/// The sender of a datagram and its group, as the kernel tells them.
+/// The sender of a datagram and its group, as reported by the kernel.
 fn sender(datagram: &RecvMsg<'_, '_, SockaddrStorage>) -> (Peer, Option<u32>) {
     if let Some(address) = &datagram.address {
         let v4 = address
@@ -298,7 +296,7 @@ fn sender(datagram: &RecvMsg<'_, '_, SockaddrStorage>) -> (Peer, Option<u32>) {
     }
 }
 
-/// Reads a socket until `stop`, and then what the kernel still holds.
+/// Reads a socket until `stop`, and then the datagrams that the kernel still holds.
 pub(super) async fn serve(live: Live<Service>, socket: &DatagramSocket, stop: CancellationToken) {
     let mut buffer = socket.buffer();
     let mut service = live.load();
@@ -355,7 +353,7 @@ pub(super) async fn serve(live: Live<Service>, socket: &DatagramSocket, stop: Ca
     }
 }
 
-/// If roles or limits depend on the senders, asks the kernel for them from now on.
+/// If roles or limits depend on the sender, makes the kernel report it from now on.
 fn ask_for_senders(service: &Service, socket: &DatagramSocket, buffer: &mut DatagramBuffer) {
     let processor = &service.processor;
     let needs_senders = processor.access.is_some() || processor.fairness.is_active();
@@ -372,8 +370,8 @@ fn ask_for_senders(service: &Service, socket: &DatagramSocket, buffer: &mut Data
     buffer.with_senders = needs_senders;
 }
 
-/// Processes all datagrams, and lets other tasks run whenever that has cost
-/// [`YIELD_COST`]. `cost` is the cost since they last did.
+/// Processes all datagrams, and lets other tasks run each time that this has cost
+/// [`YIELD_COST`]. `cost` is the cost since they last ran.
 async fn process_all(service: &Service, buffer: &DatagramBuffer, cost: &mut usize) {
     let mut first = 0;
     while first < buffer.datagrams.len() {
@@ -385,7 +383,7 @@ async fn process_all(service: &Service, buffer: &DatagramBuffer, cost: &mut usiz
     }
 }
 
-/// Processes datagrams from position `first` as one batch, until the cost is
+/// Processes datagrams from position `first` as one batch, until the cost reaches
 /// [`YIELD_COST`]. Returns their number.
 fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut usize) -> usize {
     let Service {
@@ -416,7 +414,7 @@ fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut 
             continue;
         }
         batcher.charge_to(&account);
-        // Without limits of senders there is nothing to charge.
+        // Without limits on senders there is nothing to charge.
         let before = buffer.with_senders.then(|| batcher.number());
         if let Some(access) = &processor.access {
             let (peer, gid) = datagram.sender;
@@ -450,7 +448,7 @@ fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut 
     count
 }
 
-/// Logs a read error, and waits. The caller reads on afterwards.
+/// Logs a read error and waits. The caller then reads again.
 async fn log_error_and_wait(source: &Source, error: &io::Error) {
     let name = &source.name;
     sender_log::write(
@@ -465,7 +463,7 @@ async fn log_error_and_wait(source: &Source, error: &io::Error) {
 mod tests {
     use super::*;
 
-    /// The datagrams that each call takes, and whether they were truncated.
+    /// The datagrams of each call, and whether they were truncated.
     fn received(socket: RawFd, buffer: &mut DatagramBuffer) -> Vec<Vec<(bool, String)>> {
         let mut calls = Vec::new();
         while buffer.fill(socket).is_ok() {
@@ -496,7 +494,7 @@ mod tests {
         let to = UdpSocket::bind("127.0.0.1:0").unwrap();
         let from = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut buffer = DatagramBuffer::new(3, 10);
-        // Bytes of earlier calls do not show in later ones.
+        // Bytes of earlier calls must not show in later ones.
         for _ in 0..2 {
             for text in SENT {
                 from.send_to(text.as_bytes(), to.local_addr().unwrap())

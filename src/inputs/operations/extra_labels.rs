@@ -1,5 +1,5 @@
-//! Labels that are added to every series: from the settings, and from a file
-//! that is read again when it changes.
+//! Labels to add to every series: from the settings, and from a file that is read again
+//! when it changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use super::config::Config;
 use super::labels::{self, LabelLimits};
 use crate::exposition::counted;
 
-/// Limit of the file, in bytes.
+/// The limit on the size of the file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
-/// The labels to add now.
+/// The current labels to add.
 #[derive(Debug)]
 pub(super) struct ExtraLabels {
     file: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub(super) struct ExtraLabels {
     first: FileVersion,
 }
 
-/// What tells two versions of a file apart.
+/// Metadata that tells versions of a file apart.
 #[derive(Debug, Clone, PartialEq)]
 enum FileVersion {
     Missing,
@@ -61,20 +61,20 @@ impl ExtraLabels {
         extra
     }
 
-    /// Whether these settings make the same of it.
+    /// Whether these settings would give the same labels.
     pub(super) fn is_of(&self, config: &Config) -> bool {
         self.file == config.extra_labels_file
             && self.configured == config.extra_labels
             && self.limits == limits(config)
     }
 
-    /// The labels to add now, sorted by name.
+    /// The current labels to add, sorted by name.
     pub(super) fn current(&self) -> Arc<Vec<(String, String)>> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Checks the file for changes at an interval, and reads it again when it
-    /// has changed, until `stop`.
+    /// Checks the file for changes at an interval until `stop`, and reads a changed file
+    /// again.
     pub(super) async fn watch(self: Arc<Self>, every: Duration, stop: CancellationToken) {
         let Some(file) = self.file.clone() else {
             return;
@@ -87,7 +87,7 @@ impl ExtraLabels {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // The disk may be slow.
+            // The disk may be slow, so this runs on another thread.
             let (extra, path, before) = (Arc::clone(&self), file.clone(), seen.clone());
             let check = tokio::task::spawn_blocking(move || {
                 let now = version(&path);
@@ -100,8 +100,7 @@ impl ExtraLabels {
         }
     }
 
-    /// Reads the file. If that fails or a limit is exceeded, the labels stay as
-    /// they are.
+    /// Reads the file. If that fails or a limit is exceeded, the labels stay unchanged.
     fn load(&self, file: &Path) {
         match read(file, self.limits) {
             Ok(labels) => {

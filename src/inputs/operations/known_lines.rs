@@ -1,9 +1,10 @@
-//! Lines that come again with other values.
+//! Recognizes StatsD lines that repeat with other values.
 //!
-//! Most lines of a StatsD client differ from an earlier one only in the value. [`KnownLines`] remembers what became of a
-//! line: the series, and how its value is read. Such a line is then one look-up, one number and one change in place; see
-//! [`KnownSeries`]. Everything else goes the long way, which also teaches: a line with several values, a set, a line that is
-//! rejected, and each line the first time.
+//! Most lines of a StatsD client differ from an earlier one only in the value.
+//! [`KnownLines`] remembers the result of a line: the series, and how to read its value. A
+//! repeated line then takes one look-up, one number and one change in place; see
+//! [`KnownSeries`]. All others are parsed and translated, and most of them learned. Never
+//! learned are lines with several values, sets, and rejected lines.
 
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
@@ -18,55 +19,57 @@ use super::mapping::Matched;
 use super::statsd::ValueReader;
 use crate::registry::{KnownSeries, Update, ValueChange};
 
-/// The most lines. Then all are forgotten, and those in use are learned again.
+/// The limit on lines. At the limit all are forgotten, and those in use are learned again.
 const MAX_LINES: usize = 32 << 10;
 
-/// Longer lines are not learned. With it, a socket's lines take at most about 20 MB, and usually a quarter of that.
+/// Longer lines are not learned. With this limit, the lines of a socket take at most about
+/// 20 MB, and usually a quarter of that.
 const MAX_LENGTH: usize = 256;
 
-/// The lines of one socket, for one set of settings.
+/// The known lines of one socket, for one set of settings.
 #[derive(Debug)]
 pub(super) struct KnownLines {
-    /// The labels that are added to every series; with others, lines have other series.
+    /// The labels added to every series. If they change, lines stand for other series.
     added: Arc<Vec<(String, String)>>,
     seed: u64,
     places: HashTable<Place>,
     lines: Vec<KnownLine>,
 }
 
-/// An entry of the table. Its part of the hash nearly always tells a line from others, without a look at their texts.
+/// An entry of the table. Its part of the hash nearly always tells lines apart without a
+/// look at their texts.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     part: u32,
     index: u32,
 }
 
-/// A line that is looked up together with others.
+/// A line to look up together with others.
 #[derive(Debug)]
 pub(super) struct Lookup<'b> {
     pub(super) line: &'b [u8],
     /// `None` for a line with several values.
     parts: Option<Parts<'b>>,
     hash: u64,
-    /// The number of the line that has its hash.
+    /// The index of the line that probably matches, from [`KnownLines::prefetch`].
     index: Option<u32>,
 }
 
-/// What is known of lines that differ only in their values.
+/// The result of lines that differ only in their values.
 #[derive(Debug)]
 pub(super) struct KnownLine {
     hash: u64,
     /// The line without its value.
     text: Box<[u8]>,
-    /// Bytes before the value.
+    /// The number of bytes before the value.
     head: usize,
-    /// What rules made of the name.
+    /// The result of the rules for the name.
     pub(super) matched: Option<Matched>,
-    /// The series, and how the value is read; `None` if a rule drops the line.
+    /// The series, and the reader of its value; `None` if a rule drops the line.
     pub(super) series: Option<(KnownSeries, ValueReader)>,
 }
 
-/// A line around its only value.
+/// The parts of a line with a single value.
 #[derive(Debug, Clone, Copy)]
 struct Parts<'b> {
     head: &'b [u8],
@@ -74,12 +77,12 @@ struct Parts<'b> {
     tail: &'b [u8],
 }
 
-/// A known line with its value.
+/// The result of a known line with its value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Found {
-    /// A rule drops it.
+    /// A rule drops the line.
     Dropped(Option<Matched>),
-    /// The number of the line, and the change of its series.
+    /// The index of the line, and the change to its series.
     Change(u32, ValueChange),
 }
 
@@ -87,7 +90,7 @@ impl Default for KnownLines {
     fn default() -> Self {
         KnownLines {
             added: Arc::default(),
-            // Senders cannot choose lines whose hashes collide.
+            // A random seed keeps senders from choosing lines whose hashes collide.
             seed: RandomState::new().hash_one(0),
             places: HashTable::new(),
             lines: Vec::new(),
@@ -96,7 +99,8 @@ impl Default for KnownLines {
 }
 
 impl<'b> Parts<'b> {
-    /// The name ends at the first colon, and the value at the next bar. `None` for a line with several values.
+    /// Splits a line: the name ends at the first colon, and the value at the next bar.
+    /// `None` for a line with several values.
     fn of(line: &'b [u8]) -> Option<Self> {
         let (head, rest) = line.split_at(memchr(b':', line)? + 1);
         let end = memchr2(b'|', b':', rest).filter(|end| rest[*end] == b'|')?;
@@ -123,7 +127,7 @@ impl KnownLines {
         }
     }
 
-    /// Begins to look up a line.
+    /// Starts the look-up of a line.
     pub(super) fn lookup<'b>(&self, line: &'b [u8]) -> Lookup<'b> {
         let parts = Parts::of(line);
         Lookup {
@@ -134,10 +138,11 @@ impl KnownLines {
         }
     }
 
-    /// Reads the memory that [`find`](Self::find) reads for these lines, so that it is in the cache then.
+    /// Reads the memory that [`find`](Self::find) needs for these lines, so that it is in
+    /// the cache by then.
     ///
-    /// Finding a line takes several reads that each wait for the one before. Here the reads of different lines do not wait
-    /// for one another.
+    /// Finding one line takes several dependent reads. Here the reads of different lines
+    /// overlap.
     pub(super) fn prefetch(&self, lookups: &mut [Lookup<'_>]) {
         for lookup in &mut *lookups {
             if lookup.parts.is_some() {
@@ -151,14 +156,14 @@ impl KnownLines {
             let (series, _) = known.series.as_ref()?;
             Some(known.hash ^ series.prefetch() ^ u64::from(*known.text.first()?))
         };
-        // The sum has no meaning, but without it the reads would be removed.
+        // The sum is meaningless, but without it the compiler would remove the reads.
         black_box(lookups.iter().filter_map(read).fold(0, u64::wrapping_add));
     }
 
-    /// A line with its value; `None` if it has to go the long way.
+    /// Finds a line and reads its value; `None` if the line must be parsed.
     pub(super) fn find(&self, lookup: &Lookup<'_>) -> Option<Found> {
         let parts = lookup.parts?;
-        // Lines may have been learned or forgotten since.
+        // Lines may have been learned or forgotten since the prefetch.
         let is_same = |index: &u32| {
             let known = self.lines.get(*index as usize);
             known.is_some_and(|known| known.hash == lookup.hash && parts.is_of(known))
@@ -177,7 +182,8 @@ impl KnownLines {
         &self.lines[index as usize]
     }
 
-    /// Remembers what became of a line with one value: `update`, or nothing if a rule drops it.
+    /// Remembers the result of a line with one value: `series`, or nothing if a rule drops
+    /// it.
     pub(super) fn learn(
         &mut self,
         line: &[u8],

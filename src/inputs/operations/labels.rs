@@ -1,4 +1,4 @@
-//! The labels of a series: the sender's, and those that are added.
+//! Puts together the labels of a series: the sender's and added ones.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,19 +7,19 @@ use super::rejection::Rejection;
 use crate::exposition::{LabelText, is_plain_label};
 use crate::reason::Reason;
 
-/// A sender's labels, unescaped, in the order they were sent.
+/// A sender's labels, unescaped, in the order sent.
 pub(super) type LabelPairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// Limits of the labels of one series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LabelLimits {
     pub(super) count: usize,
-    /// Bytes of a name, and of a value.
+    /// The limit on the length of a name and of a value, in bytes.
     pub(super) length: usize,
 }
 
-/// Combines the sender's labels with `added`, as one text sorted by name. See
-/// [`merge_labels`].
+/// Combines the sender's labels with `added` as [`merge_labels`] does, into one text sorted
+/// by name.
 ///
 /// # Errors
 ///
@@ -45,10 +45,10 @@ pub(super) fn label_text<'a>(
 
 /// Combines the sender's labels with `added`, sorted by name.
 ///
-/// Added labels override the sender's. With `keep` the sender's override the
-/// added ones, so that an operation that was forwarded keeps what it was given
-/// where it began. Of several labels of one name the last one counts. An empty
-/// value removes the label, as in Prometheus.
+/// Added labels override the sender's. With `keep`, the sender's override the added ones,
+/// so that a forwarded operation keeps the labels that it got where it began. Of several
+/// labels with one name, the last one counts. An empty value removes the label, as in
+/// Prometheus.
 ///
 /// # Errors
 ///
@@ -95,10 +95,9 @@ pub(super) fn merge_labels<'a>(
     Ok(labels)
 }
 
-/// Parses a file of labels: lines of `key=value`, as Kubernetes' downward API
-/// writes them. Lines without `=` or without a key are ignored, and quotes in
-/// values are removed. Characters that label names do not allow become
-/// underscores.
+/// Parses a file of labels: lines of `key=value`, as Kubernetes' downward API writes them.
+/// Lines without `=` or without a key are ignored, and quotes in values are removed.
+/// Characters that are not allowed in label names become underscores.
 pub(super) fn parse_label_file(text: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter_map(|line| {
@@ -121,9 +120,8 @@ fn label_name(key: &str) -> Option<String> {
     (!name.is_empty() && !name.starts_with("__") && name != "le").then_some(name)
 }
 
-/// The value of `source_app` for a socket, by metrics-server's rules: the last
-/// word before `.sock`, where a word may have single hyphens, or else the whole
-/// name.
+/// The value of `source_app` for a socket, by metrics-server's rules: the last word before
+/// `.sock`, or else the whole name. A word may contain single hyphens.
 pub(super) fn source_app(socket: &str) -> &str {
     let Some(path) = socket.strip_suffix(".sock") else {
         return socket;

@@ -1,4 +1,4 @@
-//! The sockets for operations: bound first, served later, and changed with the settings.
+//! The sockets for operations: bound first, served later, changed by reloads.
 
 use std::fmt;
 use std::fs;
@@ -32,10 +32,10 @@ use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::storage::Persistent;
 use crate::telemetry::{ListenerName, Transport};
 
-/// How often the file of labels is checked for changes, and sets for expiry.
+/// The interval between checks of the label file for changes, and of sets for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Settings of other tables that sockets for operations need, too.
+/// Settings from other tables that also apply to the sockets for operations.
 #[derive(Debug, Clone)]
 pub struct SocketOptions {
     /// Owner of Unix sockets.
@@ -44,23 +44,22 @@ pub struct SocketOptions {
     pub group: SocketOwner,
     /// Permissions of Unix sockets.
     pub mode: SocketMode,
-    /// Time for a sender to take some of an answer.
+    /// How long a write waits for the sender to take some of an answer.
     pub write_timeout: Duration,
-    /// Time for a TLS handshake.
+    /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
-    /// Whether the proxy exposes its own metrics, whose names are reserved
-    /// then.
+    /// Whether the proxy exposes its own metrics, which reserves their names.
     pub own_metrics: bool,
 }
 
-/// The input of operations: all its sockets, and what they share.
+/// The operations input: all its sockets, and their shared state.
 #[derive(Debug)]
 pub struct Operations {
     listeners: Listeners<Service>,
     datagrams: Vec<OpenSocket>,
     /// Where operations are forwarded to instead of being applied here.
     sink: Option<Arc<LineSink>>,
-    /// Where events go.
+    /// The sinks of events.
     events: Arc<EventSinks>,
     sets: Arc<Sets>,
     extra_labels: Option<WatchedLabels>,
@@ -68,7 +67,7 @@ pub struct Operations {
     stop: CancellationToken,
 }
 
-/// A datagram socket that is read.
+/// A datagram socket in service.
 #[derive(Debug)]
 struct OpenSocket {
     place: DatagramPlace,
@@ -78,14 +77,14 @@ struct OpenSocket {
     stop: CancellationToken,
 }
 
-/// Labels for every series, whose file is watched until this is dropped.
+/// Labels for every series. Dropping this stops the watch on their file.
 #[derive(Debug)]
 struct WatchedLabels {
     labels: Arc<ExtraLabels>,
     _watch: DropGuard,
 }
 
-/// Where a datagram socket is bound, as the setting is written.
+/// The place of a datagram socket, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DatagramPlace {
     Udp(Address),
@@ -107,12 +106,12 @@ pub struct ReadyOperations {
     config: Config,
     options: SocketOptions,
     streams: Vec<Ready>,
-    /// Each with its socket, or none if it is open already.
+    /// Each with a new socket, or `None` if it is already open.
     datagrams: Vec<(DatagramPlace, Option<DatagramSocket>)>,
 }
 
 impl Operations {
-    /// No sockets yet.
+    /// Creates the input without sockets.
     pub fn new(config: &Config, context: &Context) -> Self {
         let sets = Arc::new(Sets::of(config));
         let stored: Arc<dyn Persistent> = Arc::<Sets>::clone(&sets);
@@ -128,8 +127,8 @@ impl Operations {
         }
     }
 
-    /// Hands events to sinks, and with a sink for operations also these, instead of applying
-    /// them here.
+    /// Hands events to sinks. With a sink for operations, these are forwarded to it instead
+    /// of being applied here.
     pub fn send_to(&mut self, operations: Option<LineSink>, events: EventSinks) {
         self.sink = operations.map(Arc::new);
         self.events = Arc::new(events);
@@ -154,7 +153,7 @@ impl Operations {
     ///
     /// # Errors
     ///
-    /// All sockets that cannot be bound.
+    /// The errors of all sockets that cannot be bound.
     pub async fn prepare(
         &self,
         config: &Config,
@@ -189,7 +188,7 @@ impl Operations {
         })
     }
 
-    /// Serves the sockets that are ready, and closes the others.
+    /// Serves the sockets that are ready, and closes all others.
     pub fn apply(&mut self, ready: ReadyOperations, context: &Context) {
         let ReadyOperations {
             config,
@@ -258,7 +257,7 @@ impl Operations {
         }
     }
 
-    /// Reads a new datagram socket.
+    /// Starts reading a new datagram socket.
     fn open(
         &self,
         place: DatagramPlace,
@@ -295,7 +294,7 @@ impl Operations {
         }
     }
 
-    /// The processor for new settings.
+    /// Creates the processor for new settings.
     fn processor(
         &mut self,
         config: &Config,
@@ -336,8 +335,8 @@ impl Operations {
 }
 
 impl ReadyOperations {
-    /// The most connections open at once: those permitted on each socket, and
-    /// as many as on one that are closing.
+    /// The number of connections that can be open at once: the permitted ones of each
+    /// socket, and closing ones, up to the number of one socket.
     pub fn connections(&self) -> usize {
         match self.streams.len() {
             0 => 0,
@@ -345,7 +344,7 @@ impl ReadyOperations {
         }
     }
 
-    /// Logs the addresses of new sockets. The kernel may have chosen ports.
+    /// Logs the addresses of new sockets, with the ports that the kernel chose for port 0.
     pub fn announce(&self) {
         for ready in self.streams.iter().filter(|ready| ready.is_new) {
             let (transport, address) = (transport(ready), ready.listener.address());
@@ -380,7 +379,7 @@ impl DatagramPlace {
     }
 }
 
-/// The stream sockets that the settings ask for.
+/// The stream sockets that the settings demand.
 fn wanted(config: &Config, options: &SocketOptions) -> Vec<Wanted> {
     let limits = ListenerLimits {
         connections: config.concurrent_connections,
@@ -426,8 +425,8 @@ fn describe(transport: Transport) -> &'static str {
     }
 }
 
-/// The inode that the kernel's tables list a socket by. The link of its file
-/// descriptor names it: `socket:[4711]`.
+/// The inode by which the kernel's tables list a socket. The link of the file descriptor
+/// names it: `socket:[4711]`.
 fn inode(descriptor: RawFd) -> Option<u64> {
     let link = fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
     let number = link.to_str()?.strip_prefix("socket:[")?;

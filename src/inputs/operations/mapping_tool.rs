@@ -1,4 +1,4 @@
-//! Shows what rules for StatsD names make of lines, for `exporter-proxy statsd-map`.
+//! Shows the effect of StatsD mapping rules on lines, for `exporter-proxy statsd-map`.
 
 use std::io::{self, BufRead, Read as _, Write};
 use std::path::Path;
@@ -13,15 +13,16 @@ use crate::exposition::unescape_help;
 use crate::exposition::{InputFormat, Kind};
 use crate::registry::{Change, NativeSpec, Update};
 
-/// The longest line, in bytes.
+/// The limit on the length of a line, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Reads StatsD lines, and writes what becomes of each: the rule, and the changes it makes. `settings` are those of
-/// the table `operations`. Returns the number of lines that are rejected.
+/// Reads StatsD lines and writes the result of each: the rule, and the changes that it
+/// makes. `settings` are those of the table `operations`. Returns the number of rejected
+/// lines.
 ///
 /// # Errors
 ///
-/// The lines cannot be read, or the result not written.
+/// The lines cannot be read, or the result cannot be written.
 pub fn show(
     settings: &Config,
     path: &Path,
@@ -66,7 +67,7 @@ pub fn show(
     }
 }
 
-/// Writes what becomes of a frame. Returns whether it is accepted.
+/// Writes the result of a frame. Returns whether it is accepted.
 fn show_frame(
     translator: &Translator,
     frame: &Frame<'_>,
@@ -106,7 +107,7 @@ fn show_frame(
     Ok(true)
 }
 
-/// A change as text.
+/// Describes a change.
 fn shown(update: &Update) -> String {
     let kind = match update.kind {
         Kind::Counter => "counter",

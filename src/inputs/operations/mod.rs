@@ -1,23 +1,23 @@
-//! Operations: programs that keep no state send what to count, and the values
-//! are kept here. The messages are metrics-server's and StatsD's.
+//! Operations: programs that keep no state themselves send changes, and the proxy keeps the
+//! values. The messages are those of metrics-server and StatsD.
 //!
-//! Bytes take these steps, of which all but the first and the last are pure:
+//! Bytes take these steps. All but the first and the last are pure:
 //!
 //! 1. [`listener`] binds the sockets; [`stream`] and [`datagrams`] read them;
-//! 2. [`framing`] cuts what was read into JSON objects and StatsD lines;
-//! 3. [`message`] and [`statsd`] parse one of them;
-//! 4. [`translate`] makes changes of aggregated families out of it, with the
-//!    labels that [`labels`] puts together, the bounds from [`buckets`], and for
-//!    StatsD lines what the rules of [`mapping`] say;
+//! 2. [`framing`] cuts the bytes into JSON objects and StatsD lines;
+//! 3. [`message`] and [`statsd`] parse one of these;
+//! 4. [`translate`] turns it into changes of aggregated families, with labels from
+//!    [`labels`], bucket bounds from [`buckets`], and the rules of [`mapping`] for
+//!    StatsD lines;
 //! 5. [`known_lines`] spares most StatsD lines the steps 3 and 4;
-//! 6. [`batcher`] applies the changes in batches. If a batch is rejected, it
-//!    applies each message alone, so that one bad message does not affect the
-//!    others.
+//! 6. [`batcher`] applies the changes in batches. If a batch is rejected, it applies
+//!    each message alone, so that a bad message does not affect the others.
 //!
-//! [`permission`] is what a sender may do. [`processor`] holds what all sockets share: settings, counters, the labels
-//! of [`extra_labels`], and the distinct values of StatsD's sets in [`sets`].
-//! With `operations.forward_to`, changes are encoded by [`sink`] and handed on
-//! instead of applied. [`mapping_tool`] shows what the rules make of lines.
+//! [`permission`] limits what a sender may do. [`processor`] holds the state that all
+//! sockets share: settings, counters, the labels of [`extra_labels`], and the distinct
+//! values of StatsD sets in [`sets`]. With `operations.forward_to`, [`sink`] encodes the
+//! changes and hands them on instead of applying them. [`mapping_tool`] shows the effect of
+//! the rules on lines.
 
 mod batcher;
 mod buckets;

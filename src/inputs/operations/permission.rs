@@ -1,4 +1,4 @@
-//! What the sender of an operation may do.
+//! The permissions of a sender of operations.
 
 use super::rejection::Rejection;
 use crate::event::Draft;
@@ -6,7 +6,7 @@ use crate::exposition::{LabelText, unescape};
 use crate::reason::Reason;
 use crate::security::{Access, Caller, Denial, Role, Scope};
 
-/// What the sender of an operation may do.
+/// The permissions of a sender of operations.
 #[derive(Debug, Clone)]
 pub(super) struct Permission {
     /// The series that it may change.
@@ -16,17 +16,17 @@ pub(super) struct Permission {
 }
 
 impl Permission {
-    /// Everything, where nobody needs a role.
+    /// Permission for everything, if nobody needs a role.
     pub(super) const ALL: Permission = Permission {
         scope: Scope::ALL,
         may_stop: true,
     };
 
-    /// What a caller may do.
+    /// The permissions of a caller.
     ///
     /// # Errors
     ///
-    /// It may not write.
+    /// The caller may not write.
     pub(super) fn of(access: &Access, caller: &Caller) -> Result<Self, Denial> {
         Ok(Permission {
             scope: access.authorize_connection(Role::Write, caller)?,

@@ -1,4 +1,4 @@
-//! What all sockets for operations share.
+//! The state that all sockets for operations share.
 
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
@@ -31,7 +31,7 @@ pub(super) struct Processor {
     pub(super) config: Config,
     pub(super) translator: Translator,
     pub(super) target: Target,
-    /// Where events go.
+    /// The sinks of events.
     pub(super) events: Arc<EventSinks>,
     pub(super) sets: Arc<Sets>,
     pub(super) extra_labels: Arc<ExtraLabels>,
@@ -40,28 +40,28 @@ pub(super) struct Processor {
     pub(super) access: Option<Arc<Access>>,
     /// Decides how much each sender may send.
     pub(super) fairness: Arc<Fairness>,
-    /// What is done to changes before they are applied.
+    /// The rules applied to changes before these are applied.
     pub(super) shapes: Arc<Shapes>,
-    /// Permits for connections that the proxy has ended and still reads: as
-    /// many as may be open on one socket.
+    /// Permits for connections that the proxy has ended but still reads: as many as for
+    /// open connections of one socket.
     pub(super) closing: Semaphore,
     /// Cancelled when a sender stops the program.
     pub(super) quit: CancellationToken,
 }
 
-/// Where changes go.
+/// Where changes are applied.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
     /// Values are kept here.
     Store(Arc<Store>),
     /// Another program keeps the values.
     Sink(Arc<LineSink>),
-    /// Both keep them.
+    /// Both this program and another one keep them.
     Tee(Arc<Store>, Arc<LineSink>),
 }
 
 impl Target {
-    /// What keeps values here.
+    /// The store, if values are kept here.
     pub(super) fn store(&self) -> Option<&Arc<Store>> {
         match self {
             Target::Store(store) | Target::Tee(store, _) => Some(store),
@@ -69,7 +69,7 @@ impl Target {
         }
     }
 
-    /// What operations are forwarded to.
+    /// The sink, if operations are forwarded.
     pub(super) fn sink(&self) -> Option<&Arc<LineSink>> {
         match self {
             Target::Sink(sink) | Target::Tee(_, sink) => Some(sink),
@@ -78,7 +78,7 @@ impl Target {
     }
 }
 
-/// What the senders of one socket share.
+/// The state that the senders of one socket share.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) processor: Arc<Processor>,
@@ -95,13 +95,12 @@ pub(super) struct Source {
     pub(super) name: String,
     /// `data_source` and `source_app`, if `operations.source_labels` is set.
     labels: Vec<(String, String)>,
-    /// Lines that were read from it lately.
+    /// Lines recently read from it.
     known_lines: Mutex<KnownLines>,
 }
 
 impl Source {
-    /// `configured` is the socket as the setting is written, `name` as it was
-    /// bound.
+    /// `configured` is the socket as configured, `name` as it was bound.
     pub(super) fn new(
         config: &Config,
         transport: Transport,
@@ -125,7 +124,7 @@ impl Source {
         }
     }
 
-    /// The lines that are known, unless another connection uses them: that one is not waited for.
+    /// The known lines; `None` while another connection uses them, to avoid waiting.
     pub(super) fn known_lines(&self) -> Option<MutexGuard<'_, KnownLines>> {
         match self.known_lines.try_lock() {
             Ok(lines) => Some(lines),
@@ -136,8 +135,8 @@ impl Source {
 }
 
 impl Processor {
-    /// `own_metrics` is whether the proxy exposes its own metrics, whose names
-    /// are reserved then. `quit` is cancelled when a sender stops the program.
+    /// `own_metrics` says whether the proxy exposes its own metrics, which reserves their
+    /// names. `quit` is cancelled when a sender stops the program.
     pub(super) fn new(
         config: &Config,
         own_metrics: bool,
@@ -164,7 +163,7 @@ impl Processor {
         }
     }
 
-    /// Hands events to sinks. Where operations are forwarded, other events are, too.
+    /// Hands events to sinks. If operations are forwarded, events without a sink are, too.
     #[must_use]
     pub(super) fn sending_events(mut self, events: &Arc<EventSinks>) -> Self {
         let forwards = self.target.sink().is_some();
@@ -174,7 +173,7 @@ impl Processor {
         self
     }
 
-    /// Lets only those send who may.
+    /// Accepts messages only from senders with the role.
     #[must_use]
     pub(super) fn guarded_by(mut self, access: &Arc<Access>) -> Self {
         self.access = (!access.is_open(Door::Operations)).then(|| Arc::clone(access));
@@ -188,14 +187,14 @@ impl Processor {
         self
     }
 
-    /// Changes labels, and drops changes, as `[[shape]]` says.
+    /// Changes labels and drops changes by the rules of `[[shape]]`.
     #[must_use]
     pub(super) fn shaped_by(mut self, shapes: &Arc<Shapes>) -> Self {
         self.shapes = Arc::clone(shapes);
         self
     }
 
-    /// The labels that every series of `source` gets.
+    /// The labels to add to every series of `source`.
     pub(super) fn added_labels(&self, source: &Source) -> Arc<Vec<(String, String)>> {
         let mut added = self.extra_labels.current();
         if !source.labels.is_empty() {
@@ -204,7 +203,7 @@ impl Processor {
         added
     }
 
-    /// Encodes the changes of a message for `sink`, or copies its line.
+    /// Encodes the changes of a message for `sink`, or copies its line verbatim.
     pub(super) fn encode(
         &self,
         sink: &LineSink,
@@ -221,7 +220,7 @@ impl Processor {
         }
     }
 
-    /// Whether a message is only handed on as it came.
+    /// Whether a message is only forwarded verbatim.
     pub(super) fn only_copies(&self, frame: &Frame<'_>) -> bool {
         self.config.forward_raw
             && self.target.store().is_none()
@@ -232,7 +231,7 @@ impl Processor {
     ///
     /// # Errors
     ///
-    /// It is not, or not there, or not to the sender.
+    /// The settings, the socket or the sender do not allow it.
     pub(super) fn shut_down(
         &self,
         source: &Source,

@@ -3,8 +3,8 @@
 use crate::reason::Reason;
 use crate::telemetry::clip;
 
-/// A rejected operation. The same message goes to the sender and, without
-/// quotes of what it sent, to the log.
+/// A rejected operation. The message goes to the sender and, without quotes of what was
+/// sent, to the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {
@@ -15,7 +15,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection whose message is cut if it is too long.
+    /// Creates a rejection. A message that is too long is cut.
     pub fn new(reason: Reason, message: impl AsRef<str>) -> Self {
         Rejection {
             reason,

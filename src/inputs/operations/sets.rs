@@ -1,9 +1,8 @@
-//! StatsD's sets: the number of distinct values of each.
+//! StatsD sets, which count their distinct values.
 //!
-//! A set remembers the hash of each value, eight bytes. Both the values of one
-//! set and those of all sets are limited. A set is forgotten with its series:
-//! by `del`, or when it expires. Sets are stored together with their series, so the
-//! hash is the same in every run.
+//! A set remembers an eight-byte hash of each value. The values of one set and of all sets
+//! together are limited. A set is forgotten with its series: by `del`, or when it expires.
+//! Sets are stored together with their series, so the hash is the same in every run.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,16 +16,17 @@ use crate::clock::Now;
 use crate::exposition::LabelText;
 use crate::reason::Reason;
 
-/// Limit of the values of all sets together: about 32 MB.
+/// The limit on values of all sets together: about 32 MB.
 const MAX_VALUES: usize = 1_000_000;
 
-/// The memory of a set besides its values, in values.
+/// The memory of a set in addition to its values, counted in values.
 const SET_OVERHEAD: usize = 16;
 
-/// A set of more values is stored in parts, so that a new value costs one of them.
+/// Sets with more values are stored in parts, so that a new value rewrites only one of
+/// them.
 const MAX_WHOLE: usize = 1024;
 
-/// The parts of such a set.
+/// The number of parts of such a set.
 pub(super) const PARTS: u32 = 64;
 
 /// The distinct values of all sets.
@@ -40,23 +40,23 @@ pub(super) type SeriesKey = (Arc<str>, LabelText);
 
 #[derive(Debug, Default)]
 pub(super) struct ValuesBySeries {
-    /// Limit of the values of one set.
+    /// The limit on values of one set.
     max_values: usize,
-    /// Sets expire if nothing is added for this long.
+    /// The time without an added value after which a set expires.
     ttl: Option<Duration>,
     pub(super) sets: HashMap<SeriesKey, Set>,
-    /// Values of all sets, with [`SET_OVERHEAD`] for each set.
+    /// The number of values in all sets, plus [`SET_OVERHEAD`] for each set.
     size: usize,
-    /// What changed since changes were taken, if sets are stored.
+    /// The changes since they were last taken, if sets are stored.
     pub(super) changed: Option<HashMap<SeriesKey, ChangedSet>>,
 }
 
-/// What changed of one set.
+/// The changes of one set.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ChangedSet {
-    /// A bit for each part with a new value.
+    /// One bit for each part with a new value.
     pub(super) parts: u64,
-    /// Whether parts may be stored of a set that was forgotten.
+    /// Whether the set was forgotten while parts of it may be stored.
     pub(super) had_parts: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Set {
 }
 
 impl Sets {
-    /// No sets, with the limits of the settings.
+    /// Creates an empty collection with the configured limits.
     pub(super) fn of(config: &Config) -> Self {
         let sets = Sets::new(0, None);
         sets.set_limits(config);
@@ -91,14 +91,12 @@ impl Sets {
         }
     }
 
-    /// Adds a value, and gives the set's new size to `store_count`. If the
-    /// series no longer exists, say because it was deleted over HTTP, the set
-    /// starts empty.
+    /// Adds a value, and passes the new size of the set to `store_count`. If the series no
+    /// longer exists, for example because it was deleted over HTTP, the set starts empty.
     ///
     /// # Errors
     ///
-    /// A limit is reached, or `store_count` rejects the size. The set is then
-    /// unchanged.
+    /// A limit is reached, or `store_count` rejects the size. The set is then unchanged.
     pub(super) fn add(
         &self,
         family: &Arc<str>,
@@ -141,7 +139,7 @@ impl Sets {
         let is_added = set.values.insert(value);
         let parts = match (is_added, set.values.len()) {
             (false, _) => 0,
-            // Until now it was stored whole.
+            // The set was stored whole before.
             (true, count) if count == MAX_WHOLE + 1 => u64::MAX,
             (true, _) => 1 << part_of(value),
         };
@@ -192,7 +190,7 @@ impl ValuesBySeries {
         }
     }
 
-    /// Puts back a stored set. `false` if all sets together have no room for it.
+    /// Restores a stored set. Returns false if the limit on all sets leaves no room for it.
     pub(super) fn put(&mut self, key: SeriesKey, set: Set) -> bool {
         let size = set.values.len() + SET_OVERHEAD;
         let fits = self.size + size <= MAX_VALUES;
@@ -203,7 +201,7 @@ impl ValuesBySeries {
         fits
     }
 
-    /// Notes that a set was changed or forgotten, if sets are stored.
+    /// Notes that a set changed or was forgotten, if sets are stored.
     pub(super) fn note(&mut self, key: &SeriesKey, parts: u64, had_parts: bool) {
         if let Some(changed) = &mut self.changed {
             let noted = changed.entry(key.clone()).or_default();
@@ -311,7 +309,7 @@ mod tests {
         add(&sets, "b", "y", now.after(ttl / 2));
         sets.expire(now.after(ttl));
         assert_eq!(sets.lock().sets.len(), 1);
-        // The set has expired, though `expire` did not run.
+        // The set has expired, even though `expire` did not run.
         assert_eq!(add(&sets, "b", "z", now.after(2 * ttl)), Some(1.0));
         sets.expire(now.after(3 * ttl));
         assert_eq!(sets.held(), (0, 0));
@@ -339,7 +337,7 @@ mod tests {
         assert_eq!((one.len(), count), (2, 1));
         assert_eq!(restored.held(), sets.held());
         assert_eq!(add(&restored, "a", "0", now), Some(20_001.0));
-        // A set that starts anew leaves no parts behind.
+        // A set that starts again leaves no parts behind.
         let labels = LabelText::from_plain([("l", "a")]).unwrap();
         restored.forget(&Arc::from("s"), &labels);
         add(&restored, "a", "x", now);
@@ -362,7 +360,7 @@ mod tests {
         assert_eq!(restored.held(), sets.held());
         assert_eq!(add(&restored, "a/\"b\"", "y", now), Some(2.0));
         assert_eq!(add(&restored, "b", "z", now), Some(2.0));
-        // A set that is gone is removed, and one that expired stays gone.
+        // A forgotten set is removed, and an expired one stays gone.
         sets.forget(
             &Arc::from("s"),
             &LabelText::from_plain([("l", "b")]).unwrap(),

@@ -1,7 +1,8 @@
-//! Sets as records, and back. A set is stored with its series: both are taken while the
-//! lock of sets is held, under which the number of values is set.
+//! Converts sets to records and back. A set is stored together with its series: both are
+//! taken under the lock of the sets, which is also held when the exposed size of a set
+//! changes.
 //!
-//! A small set is one record. A large one is a record without values, and one for each of
+//! A small set is one record. A large one is a record without values, plus one for each of
 //! its parts.
 
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ use crate::exposition::{Label, LabelText};
 use crate::record::Record;
 use crate::storage::{Changes, Layer, Persistent, ReadError, ReadableForm, StoredRecords};
 
-/// The beginning of the stored keys. The family and the labels follow.
+/// The prefix of the stored keys. The family and the labels follow.
 const PREFIX: &str = "set/";
 
 /// The first byte of a stored value.
@@ -31,7 +32,7 @@ struct SetRecord {
     family: String,
     /// Names and values, escaped.
     labels: Vec<(String, String)>,
-    /// When a value was added, in nanoseconds since 1970.
+    /// When the last value was added, in nanoseconds since 1970.
     updated: u64,
     /// The hashes of the values.
     values: Vec<u64>,
@@ -84,7 +85,7 @@ impl Persistent for Sets {
                 (key, changed, set)
             })
             .collect();
-        // No series of a set is set while the lock is held.
+        // The exposed size of a set changes only under this lock.
         beneath();
         drop(all);
         let records = sets
@@ -105,12 +106,12 @@ impl Persistent for Sets {
     }
 }
 
-/// What is to be stored of a set.
+/// The content of a set that will be stored.
 #[derive(Debug)]
 struct Taken {
     updated: Now,
     has_parts: bool,
-    /// The values of the parts that changed, or all values of a set without parts.
+    /// The values of the changed parts, or all values of a set without parts.
     values: Vec<u64>,
 }
 
@@ -128,7 +129,7 @@ impl Taken {
     }
 }
 
-/// The records of what changed of a set; `set` is `None` if it is gone.
+/// The records for the changes of a set; `set` is `None` if the set is gone.
 fn records(series: &SeriesKey, changed: ChangedSet, set: Option<Taken>) -> Vec<Record> {
     let (updated, has_parts, values) = match set {
         Some(set) => (Some(set.updated), set.has_parts, set.values),

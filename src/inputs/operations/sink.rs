@@ -1,8 +1,7 @@
-//! Encodes operations as lines, and hands them to a sink instead of applying
-//! them here.
+//! Encodes operations as lines, and hands them to a sink instead of applying them here.
 //!
-//! The encoding is the one that [`message`](super::message) reads: one JSON
-//! object on a line, with all labels that the operation was given here.
+//! The encoding is the one that [`message`](super::message) reads: a JSON object on each
+//! line, with all labels that the operation got here.
 
 use std::fmt;
 use std::io;
@@ -21,11 +20,10 @@ use crate::exposition::{InputFormat, Kind, unescape, unescape_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
 
-/// Takes encoded operations: lines with their newlines, all or none. Never
-/// waits.
+/// Accepts encoded operations: lines with their newlines, all or none. Never waits.
 pub type PushLines = Box<dyn Fn(Bytes) -> Result<(), SinkRejection> + Send + Sync>;
 
-/// Why a sink does not take operations.
+/// Why a sink rejects operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SinkRejection {
     /// Its queue has no room for all of them.
@@ -34,10 +32,10 @@ pub enum SinkRejection {
     Stopped,
 }
 
-/// Takes events of one kind, all or none. Never waits.
+/// Accepts events of one kind, all or none. Never waits.
 pub type PushEvents = Box<dyn Fn(Vec<StoredEvent>) -> Result<(), SinkRejection> + Send + Sync>;
 
-/// The sinks of events by kind.
+/// The sinks of events, by kind.
 #[derive(Default)]
 pub struct EventSinks {
     sinks: [Option<PushEvents>; EventKind::ALL.len()],
@@ -46,7 +44,7 @@ pub struct EventSinks {
 }
 
 impl EventSinks {
-    /// No sinks yet. All that come one after the other in a program share a stamper.
+    /// No sinks yet. Reloads replace this value, but all share one stamper.
     pub fn new(stamper: Arc<Stamper>) -> Self {
         EventSinks {
             sinks: Default::default(),
@@ -64,7 +62,7 @@ impl EventSinks {
         self.sinks[kind as usize].is_some()
     }
 
-    /// The event that arrives now.
+    /// Gives an arriving event its identity.
     pub(super) fn stamp(&self, draft: Draft, now: Now) -> StoredEvent {
         draft.stamp(self.stamper.next(now))
     }
@@ -73,7 +71,7 @@ impl EventSinks {
     ///
     /// # Errors
     ///
-    /// No sink has room for them, or they have stopped.
+    /// The queue of the sink is full, or the sink has stopped.
     pub(super) fn push(&self, kind: EventKind, events: Vec<StoredEvent>) -> Result<(), Rejection> {
         let Some(push) = &self.sinks[kind as usize] else {
             return Ok(());
@@ -106,13 +104,13 @@ pub struct LineSink {
     /// The value of the label `instance` for operations that have none; empty
     /// for no label.
     instance: String,
-    /// The buckets of histograms that summaries are forwarded as.
+    /// The buckets of the histograms that replace summaries in forwarding.
     summary_bounds: Arc<[f64]>,
 }
 
 impl LineSink {
-    /// A sink that `push` hands lines to. Operations without a label
-    /// `instance` get this machine's host name as its value.
+    /// A sink that passes lines to `push`. Operations without a label `instance` get the
+    /// host name of this machine as its value.
     pub fn new(push: PushLines) -> Self {
         LineSink {
             push,
@@ -121,8 +119,7 @@ impl LineSink {
         }
     }
 
-    /// Appends an operation to `lines`. `hops` is how often it was forwarded
-    /// before.
+    /// Appends an operation to `lines`. `hops` is how often it has been forwarded before.
     pub(super) fn encode(&self, update: &Update, hops: i64, lines: &mut Vec<u8>) {
         lines.extend_from_slice(b"{\"name\":");
         write_json_string(lines, &unescape(&update.family));
@@ -152,7 +149,7 @@ impl LineSink {
                 buckets,
                 ..
             } => ("obs", *value, *times, Some(buckets)),
-            // Operations have no quantiles.
+            // Operations cannot express quantiles.
             Change::ObserveQuantiles { value, times, .. } => {
                 ("obs", *value, *times, Some(&self.summary_bounds))
             }
@@ -165,7 +162,7 @@ impl LineSink {
             let help = unescape_help(help, InputFormat::Text);
             write_json_string(lines, &help);
         }
-        // The receiver's defaults are the same.
+        // The receiver has the same defaults.
         if let Some(bounds) =
             bounds.filter(|bounds| !Arc::ptr_eq(bounds, buckets::default_bounds()))
         {
@@ -177,7 +174,7 @@ impl LineSink {
             }
             lines.push(b']');
         }
-        // `{:?}` writes an exponent where plain digits would be many.
+        // `{:?}` uses an exponent for long numbers.
         put(lines, format_args!(",\"value\":{value:?}"));
         if times != 1.0 {
             put(lines, format_args!(",\"times\":{times:?}"));
@@ -185,7 +182,7 @@ impl LineSink {
         put(lines, format_args!(",\"hops\":{}}}\n", hops + 1));
     }
 
-    /// Appends an event to `lines`. `hops` is how often it was forwarded before.
+    /// Appends an event to `lines`. `hops` is how often it has been forwarded before.
     pub(super) fn encode_event(&self, draft: &Draft, hops: i64, lines: &mut Vec<u8>) {
         let Some(mut content) = draft.content() else {
             return;
@@ -199,13 +196,13 @@ impl LineSink {
             content.labels.insert(at, ("instance", &self.instance));
         }
         content.write_json(None, lines);
-        // In place of the last brace.
+        // Replace the closing brace.
         lines.pop();
         put(lines, format_args!(",\"hops\":{}}}\n", hops + 1));
     }
 
-    /// Appends a StatsD line as it came to `lines`, or one of the typed values of such a line.
-    /// `false` if the message is none.
+    /// Appends a StatsD line, or one of the typed values of such a line, to `lines`
+    /// verbatim. Returns false for other messages.
     pub(super) fn copy(frame: &Frame<'_>, lines: &mut Vec<u8>) -> bool {
         match frame {
             Frame::Line(line) => lines.extend_from_slice(line),
@@ -222,7 +219,7 @@ impl LineSink {
     ///
     /// The queue of the sink is full, or the sink has stopped.
     pub(super) fn push(&self, lines: Vec<u8>) -> Result<(), Rejection> {
-        // The lines may wait for long: they keep no spare capacity.
+        // The lines may wait for long, so they should not hold spare capacity.
         let lines = Bytes::from(lines.into_boxed_slice());
         (self.push)(lines).map_err(|rejection| match rejection {
             SinkRejection::Full => Rejection::new(
@@ -245,7 +242,7 @@ impl fmt::Debug for LineSink {
     }
 }
 
-/// Writes to memory, which does not fail.
+/// Writing to memory cannot fail.
 fn put(line: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     let _ = line.write_fmt(text);
 }
@@ -283,7 +280,7 @@ mod tests {
         }
     }
 
-    /// The changes that messages ask for, and how often they were forwarded.
+    /// Parses lines into the changes that they ask for, and how often they were forwarded.
     fn read(text: &[u8]) -> Vec<(Update, i64)> {
         let translator = Translator::new(&Config::default().operations, true);
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! Serves a connection: reads messages, and answers with what was rejected.
+//! Serves a connection: reads messages, and answers with rejections.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -26,27 +26,27 @@ use crate::security::{Caller, Door};
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// Bytes read at once. All connections of a thread share one buffer.
+/// The number of bytes read at once. All connections of a thread share one buffer.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Bytes read at once from a sender with limits: few, since the messages in them pass
-/// before it has to wait.
+/// The number of bytes read at once from a sender with limits. It is small, since all
+/// messages in them pass before the sender has to wait.
 const LIMITED_READ: usize = 4 * 1024;
 
-/// Bytes of answers that wait to be written. A sender that does not read them
-/// gets no more; its messages are processed all the same.
+/// The limit on answers that wait to be written, in bytes. A sender that does not read them
+/// gets no more answers; its messages are still processed.
 const MAX_ANSWERS: usize = 16 * 1024;
 
-/// Before the proxy closes a connection, it reads what is on its way, until nothing
-/// comes for this long. See also [`FINAL_READS`].
+/// Before the proxy closes a connection, it reads data in flight until none arrives for
+/// this long. See also [`FINAL_READS`].
 const FINAL_WAIT: Duration = Duration::from_millis(20);
 
 /// The limit on reads before the proxy closes a connection.
 const FINAL_READS: usize = 256;
 
-/// After the proxy has ended its side, it reads on for this long, or until the
-/// sender ends its side. By then the connection has given its permit back, so
-/// no other waits for it, and holds one of the permits for closing connections.
+/// After the proxy has ended its side, it keeps reading for this long, or until the sender
+/// ends its side. The connection then holds no connection permit, so no other one waits for
+/// it, but one of the permits for closing connections.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Like [`LINGER`], at shutdown.
@@ -108,7 +108,7 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
     session.write_answers(&mut stream).await;
 }
 
-/// What a caller may do.
+/// The permissions of a caller.
 fn permission(processor: &Processor, caller: &Caller) -> Result<Permission, Rejection> {
     match &processor.access {
         None => Ok(Permission::ALL),
@@ -141,7 +141,7 @@ impl Closing {
 /// A connection being served.
 struct Session<'p> {
     live: Live<Service>,
-    /// What was current when the last bytes were read.
+    /// The settings and state that were current at the last read.
     service: Arc<Service>,
     caller: Caller,
     framer: Framer,
@@ -151,17 +151,17 @@ struct Session<'p> {
     number: u64,
     /// Lines to write to the sender; `None` once it cannot be written to.
     answers: Option<Vec<u8>>,
-    /// Nothing more is to be read.
+    /// Whether to stop reading.
     abort: bool,
     /// Bytes processed since other tasks last ran.
     unyielded: usize,
-    /// What the listener knows of the connection, to choose one to evict.
+    /// The progress of the connection, by which the listener chooses one to evict.
     progress: &'p Progress,
-    /// What the sender may do.
+    /// The permissions of the sender.
     permission: Permission,
-    /// What the sender has sent, if that is limited.
+    /// The account of the sender; empty without limits.
     account: Account,
-    /// The last line for a sender from which nothing more is read.
+    /// The last line for a sender whose further data is not read.
     turned_away: Option<Vec<u8>>,
     form: StreamForm,
 }
@@ -169,20 +169,20 @@ struct Session<'p> {
 /// How a stream is cut into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StreamForm {
-    /// Too few bytes have come.
+    /// Not enough bytes have arrived to tell.
     Unknown,
     /// Messages follow one another.
     Text,
-    /// Each packet has its length before it, in four bytes with the lowest first, as DogStatsD's
-    /// clients send on Unix sockets. A packet is like a datagram.
+    /// Each packet is preceded by its length, four bytes in little-endian order, as
+    /// DogStatsD clients send on Unix sockets. A packet is like a datagram.
     Packets,
 }
 
-/// The bytes of a packet's length.
+/// The number of bytes of a packet's length.
 const LENGTH_BYTES: usize = 4;
 
-/// The form of a stream that begins with these bytes. No text has a zero byte, and no packet is so
-/// long that its length has none.
+/// The form of a stream that begins with these bytes. The highest byte of a packet's length
+/// is always zero, which no text contains.
 fn stream_form(bytes: &[u8]) -> StreamForm {
     match bytes {
         [_, _, _, 0, ..] => StreamForm::Packets,
@@ -192,7 +192,7 @@ fn stream_form(bytes: &[u8]) -> StreamForm {
 }
 
 impl Session<'_> {
-    /// Reads until the connection ends, or the proxy is to close it.
+    /// Reads until the connection ends or the proxy should close it.
     async fn run<S>(&mut self, stream: &mut S, stop: &CancellationToken) -> Option<Closing>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -245,11 +245,11 @@ impl Session<'_> {
         }
     }
 
-    /// Waits while the sender has sent more than it may.
+    /// Waits while the sender exceeds its rate.
     ///
     /// # Errors
     ///
-    /// That would take too long.
+    /// The wait would be too long.
     async fn pause(&mut self) -> Result<(), Excess> {
         let (fairness, caller) = (&self.service.processor.fairness, &self.caller);
         let user = caller.user();
@@ -257,7 +257,7 @@ impl Session<'_> {
         fairness.pause(&self.account).await
     }
 
-    /// Rejects what a sender has not sent yet, since it exceeds its rate.
+    /// Rejects the rest of what a sender has to send, since it exceeds its rate.
     fn turn_away(&mut self, excess: &Excess) {
         let problem = format!("{excess}; what was complete is taken, the rest is not read");
         let rejection = Rejection::new(Reason::RateLimited, problem);
@@ -268,9 +268,9 @@ impl Session<'_> {
         self.turned_away = Some(error_line(&rejection));
     }
 
-    /// Reads once, and processes the messages that are complete by then.
-    /// Writes answers meanwhile, as far as the sender takes them. Returns the
-    /// bytes read, 0 at the end of the stream.
+    /// Reads once, and processes the messages that are then complete. Meanwhile, writes
+    /// answers as far as the sender reads them. Returns the number of bytes read, 0 at the
+    /// end of the stream.
     async fn read<S>(&mut self, stream: &mut S) -> io::Result<usize>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -296,7 +296,7 @@ impl Session<'_> {
         .await
     }
 
-    /// Takes over new settings. A sender that may no longer write gets an error, and its
+    /// Applies new settings. If the sender may no longer write, it gets an error and the
     /// connection ends.
     fn refresh(&mut self) {
         if self.live.is_current(&self.service) {
@@ -314,14 +314,14 @@ impl Session<'_> {
         }
     }
 
-    /// Processes bytes that follow the unfinished message.
+    /// Processes bytes that continue the unfinished message.
     fn feed(&mut self, bytes: &[u8]) {
         self.refresh();
         if self.abort {
             return;
         }
-        // The lines of a request's body could be messages, which a page in a browser must
-        // not send.
+        // Lines of a request's body could be messages, and pages in a browser must not send
+        // any.
         let other = if self.number > 1 || !self.unfinished.is_empty() {
             None
         } else if is_http(bytes) {
@@ -369,7 +369,7 @@ impl Session<'_> {
         let mut buffer = std::mem::take(&mut self.unfinished);
         buffer.extend_from_slice(bytes);
         let used = self.process(&buffer, false);
-        // A connection between two messages holds no memory.
+        // A connection that is between messages holds no memory.
         if used < buffer.len() {
             buffer.drain(..used);
             buffer.shrink_to(2 * buffer.len());
@@ -377,7 +377,7 @@ impl Session<'_> {
         }
     }
 
-    /// Processes the complete packets.
+    /// Processes complete packets.
     fn feed_packets(&mut self, mut bytes: &[u8]) {
         while let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() {
             let length = u32::from_le_bytes(*length) as usize;
@@ -399,8 +399,8 @@ impl Session<'_> {
         self.unfinished = bytes.to_vec();
     }
 
-    /// Processes the complete messages, and returns their bytes. At the `end`
-    /// of the stream an unfinished message is rejected.
+    /// Processes complete messages, and returns the number of their bytes. At the `end` of
+    /// the stream, an unfinished message is rejected.
     fn process(&mut self, bytes: &[u8], end: bool) -> usize {
         let answers = &mut self.answers;
         let before = self.number;
@@ -433,7 +433,7 @@ impl Session<'_> {
         used
     }
 
-    /// Processes the rest after the end of the stream.
+    /// Processes the remaining bytes at the end of the stream.
     fn end(&mut self) {
         if self.form == StreamForm::Packets {
             if !self.unfinished.is_empty() {
@@ -445,8 +445,8 @@ impl Session<'_> {
         self.process(&rest, true);
     }
 
-    /// Gives up the unfinished message. Without one, the end of the connection
-    /// is no failure.
+    /// Abandons the unfinished message. Without one, the end of the connection is not an
+    /// error.
     fn discard(&mut self, problem: &str, reason: Reason) {
         if self.unfinished.is_empty() {
             sender_log::write(
@@ -457,13 +457,13 @@ impl Session<'_> {
             return;
         }
         self.unfinished = Vec::new();
-        // Its rest may still come, and is no message.
+        // Its rest may still arrive, and is not a message.
         self.framer.skip_line();
         self.abort |= self.form == StreamForm::Packets;
         self.reject(problem, reason);
     }
 
-    /// Counts, logs and answers that the current message is rejected.
+    /// Counts, logs and answers the rejection of the current message.
     fn reject(&mut self, problem: &str, reason: Reason) {
         let rejection = Rejection::new(reason, problem);
         let (service, peer) = (&self.service, self.caller.peer);
@@ -473,9 +473,9 @@ impl Session<'_> {
         }
     }
 
-    /// Closes the connection before its sender does, without losing messages
-    /// in flight. The proxy processes what was sent, then ends its side, which
-    /// the sender sees, and processes what comes until the sender ends its own.
+    /// Closes the connection before its sender does, without losing messages in flight. The
+    /// proxy processes what was sent, ends its side, which the sender sees, and processes
+    /// what arrives until the sender ends its side.
     async fn close<S>(&mut self, stream: &mut S, closing: &Closing)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -492,7 +492,7 @@ impl Session<'_> {
         let permit = service.processor.closing.try_acquire();
         let linger = permit.as_ref().map_or(Duration::ZERO, |_| closing.linger);
         let deadline = Instant::now() + linger;
-        // A sender that does not read its answers gets no more time.
+        // A sender that does not read its answers gets no more of them.
         if timeout_at(deadline, self.write_answers(stream))
             .await
             .is_err()
@@ -524,21 +524,20 @@ impl Session<'_> {
     /// Writes the remaining answers, and ends the stream.
     async fn write_answers<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) {
         if let Some(answers) = self.answers.take() {
-            // A sender that is gone needs no answer.
+            // The sender may have disconnected.
             let _ = stream.write_all(&answers).await;
             let _ = stream.shutdown().await;
         }
     }
 }
 
-/// The line for a sender that may not send.
+/// The line for a sender that is turned away.
 fn error_line(rejection: &Rejection) -> Vec<u8> {
     format!("error: {rejection}\n").into_bytes()
 }
 
-/// Writes the last lines to a sender that may not send, and closes the connection. What it
-/// sends meanwhile is read and thrown away, since closing with unread bytes could lose the
-/// lines.
+/// Writes the last lines to a sender that is turned away, and closes the connection.
+/// Whatever arrives meanwhile is discarded: closing with unread bytes could lose the lines.
 async fn turn_away<S>(stream: &mut S, lines: &[u8])
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -550,7 +549,7 @@ where
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    // The sender may have gone already.
+    // The sender may have disconnected.
     let _ = timeout(LINGER, answered).await;
 }
 

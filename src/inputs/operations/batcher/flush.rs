@@ -1,4 +1,4 @@
-//! Applies what a batcher has collected, or hands it to the sink.
+//! Applies the collected messages of a batcher, or hands them to the sink.
 
 use std::mem::take;
 
@@ -46,8 +46,8 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
         self.flush_unknown();
     }
 
-    /// Changes the values of known lines. Where one does more than that, it and those
-    /// after it are messages like others.
+    /// Changes the values of known lines. If one of them needs more than a change of its
+    /// value, it and all after it are translated like other messages.
     pub(super) fn flush_known(&mut self) {
         let changes = take(&mut self.known_changes);
         let (Some(known), Some(store)) = (&self.known, self.processor.target.store()) else {
@@ -71,7 +71,7 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
         }
     }
 
-    /// Applies or hands on what is pending besides known lines.
+    /// Applies or hands on everything pending except known lines.
     pub(super) fn flush_unknown(&mut self) {
         if !self.events.is_empty() {
             self.flush_events();
@@ -117,15 +117,15 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
         apply(store, updates, &self.account)
     }
 
-    /// Applies each message alone, after the batch of them was rejected. They
-    /// are translated again: that is rare, and keeping every message's changes
-    /// apart would slow down all others.
+    /// Applies each message alone, after their batch was rejected. The messages are
+    /// translated again: this is rare, and keeping the changes of each message apart would
+    /// slow down all others.
     fn apply_each(&mut self, pending: Vec<(u64, Frame<'b>)>) {
         let processor = self.processor;
         let Some(store) = processor.target.store() else {
             return;
         };
-        // What rules make of the messages was counted before.
+        // The results of rules have been counted already.
         let mut again = NameCache::default();
         for (number, frame) in pending {
             let mut updates = Vec::new();
@@ -160,7 +160,7 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
         }
     }
 
-    /// Forgets the sets of series that are deleted.
+    /// Forgets the sets whose series are deleted.
     fn forget_deleted_sets(&self, updates: &[Update]) {
         for update in updates {
             if update.change == Change::Delete {
@@ -208,7 +208,7 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
     }
 }
 
-/// Hands on what is also kept here. A sink without room counts what it misses.
+/// Hands on lines that are also applied here. A full sink counts what it misses.
 fn copy_to(sink: &LineSink, lines: Vec<u8>) {
     if !lines.is_empty() {
         let _ = sink.push(lines);

@@ -1,5 +1,5 @@
-//! Collects messages that were read at once and translates them; [`flush`] applies them in batches,
-//! or hands them to the sink.
+//! Collects messages that were read at once and translates them. [`flush`] applies them in
+//! batches, or hands them to the sink.
 
 mod flush;
 
@@ -25,14 +25,14 @@ use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::registry::{Update, ValueChange};
 
-/// Changes of one batch. It bounds how long the registry is locked: a
+/// The limit on changes in one batch. It bounds how long the registry is locked: a
 /// millisecond at most.
 const MAX_BATCH: usize = 512;
 
-/// Lines that are looked up together.
+/// The number of lines that are looked up together.
 const LOOKUPS: usize = 32;
 
-/// Bytes of an ordinary message, to estimate the initial capacity of a batch.
+/// The size of a typical message in bytes, for estimating the initial capacity of a batch.
 const TYPICAL_MESSAGE: usize = 64;
 
 /// Collects messages that were read at once, and applies them in batches.
@@ -40,35 +40,36 @@ const TYPICAL_MESSAGE: usize = 64;
 pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     processor: &'p Processor,
     source: &'b Source,
-    /// Labels that are added to every series.
+    /// Labels to add to every series.
     added: Arc<Vec<(String, String)>>,
-    /// What is done to changes after that.
+    /// The rules applied to series after labels are added.
     shaping: Shaping<'p>,
     /// The number of the next message.
     number: u64,
-    /// Messages to reserve memory for.
+    /// The number of messages to reserve memory for.
     expected: usize,
     names: NameCache,
     updates: Vec<Update>,
-    /// The changes encoded for the sink.
+    /// Changes encoded for the sink.
     lines: Vec<u8>,
-    /// The messages that `updates` or `lines` were made of, with their
-    /// numbers.
+    /// The messages that produced `updates` or `lines`, with their numbers.
     pending: Vec<(u64, Frame<'b>)>,
-    /// Lines that are looked up together. Everything else waits for them, so that the order of messages is kept.
+    /// Lines to look up together. Every other message first waits for them, which keeps the
+    /// order.
     lookups: Vec<Lookup<'b>>,
-    /// Lines that are known. `None` where a line may do more than to change a value.
+    /// The known lines; `None` if lines may do more than change values.
     known: Option<MutexGuard<'b, KnownLines>>,
-    /// Changes of known lines. While there are any, nothing else is pending, so
-    /// that the order of messages is kept.
+    /// Changes of known lines. While there are any, nothing else is pending, which keeps
+    /// the order.
     known_changes: Vec<KnownChange<'b>>,
     /// Events for sinks, with the numbers of their messages.
     events: Vec<(u64, EventKind, StoredEvent)>,
-    /// What the sender of the next message may do.
+    /// The permission of the sender of the next message.
     permission: Permission,
-    /// Who sent all messages, for the log. Datagrams of several senders are read at once.
+    /// The sender of all messages, for the log. Unknown for datagrams, since several
+    /// senders' are read at once.
     peer: Peer,
-    /// Whom the series are charged to that its messages create.
+    /// The account charged for the series that the messages create.
     account: Account,
     on_rejection: R,
 }
@@ -83,9 +84,9 @@ struct KnownChange<'b> {
 }
 
 impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
-    /// A batcher for messages that were read at once, `bytes` of them. The
-    /// next message has the number `number`. Rejections are counted, logged,
-    /// and given to `on_rejection` with the number of their message.
+    /// A batcher for messages of `bytes` bytes in total, which were read at once. The first
+    /// one has the number `number`. Rejections are counted, logged, and passed to
+    /// `on_rejection` with the number of the message.
     pub(super) fn new(
         processor: &'p Processor,
         source: &'b Source,
@@ -132,7 +133,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// The batcher for messages that are all of this sender.
+    /// Sets the sender of all messages.
     pub(super) fn sent_by(self, peer: Peer) -> Self {
         Batcher { peer, ..self }
     }
@@ -143,7 +144,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         self.number
     }
 
-    /// Sets what the sender of the next messages may do.
+    /// Sets the permission of the sender of the next messages.
     pub(super) fn permit(&mut self, permission: Permission) {
         self.permission = permission;
     }
@@ -151,14 +152,14 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     /// Sets the account of the sender of the next messages.
     pub(super) fn charge_to(&mut self, account: &Account) {
         if !self.account.charges_series_like(account) {
-            // The series of a batch are charged to one sender.
+            // The series of one batch are charged to one account.
             self.add_looked_up();
             self.flush();
         }
         self.account = account.clone();
     }
 
-    /// Adds a frame: one message, or a line of several.
+    /// Adds a frame: a message, or a line that may hold several.
     pub(super) fn add(&mut self, frame: Frame<'b>) {
         match (frame, &self.known) {
             (Frame::Line(line), Some(known)) => {
@@ -175,7 +176,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// Adds the lines that are looked up together.
+    /// Adds the lines that wait for a look-up.
     fn add_looked_up(&mut self) {
         let mut lookups = take(&mut self.lookups);
         if let Some(known) = &self.known {
@@ -201,7 +202,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// Adds the change of a known line. Returns false for a line that has to be parsed.
+    /// Adds the change of a known line. Returns false if the line must be parsed.
     fn add_known(&mut self, lookup: &Lookup<'b>) -> bool {
         let found = self.known.as_ref().and_then(|known| known.find(lookup));
         match found {
@@ -282,7 +283,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 self.keep_pending(number, frame);
             }
             Ok(Action::AddMember(mut member)) => {
-                // Earlier messages may concern the same set.
+                // Earlier messages may affect the same set.
                 self.flush();
                 let result = match self.keeps(&mut member.family, &mut member.labels) {
                     Ok(true) => self.add_member(&member, &frame),
@@ -303,7 +304,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// Remembers what became of a line. Its changes begin at a place.
+    /// Remembers the result of a line, whose changes begin at index `from`.
     fn learn(&mut self, frame: &Frame<'b>, action: &Action<'b>, from: usize) {
         let (Some(known), Frame::Line(line)) = (&mut self.known, frame) else {
             return;
@@ -329,7 +330,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// Keeps a message whose changes or lines wait to be applied or handed on.
+    /// Keeps a message whose changes or lines wait to be flushed.
     fn keep_pending(&mut self, number: u64, frame: Frame<'b>) {
         self.pending.push((number, frame));
         if self.pending.len() >= MAX_BATCH || self.updates.len() >= MAX_BATCH {
@@ -337,7 +338,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// Shapes the updates from a place on.
+    /// Shapes the updates from index `from` on.
     fn shape(&mut self, from: usize) -> Result<(), Rejection> {
         if self.shaping.is_empty() {
             return Ok(());
@@ -360,7 +361,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         result
     }
 
-    /// Shapes a series. Returns whether it is kept.
+    /// Shapes a series. Returns whether to keep it.
     fn keeps(&self, family: &mut Arc<str>, labels: &mut LabelText) -> Result<bool, Rejection> {
         if self.shaping.is_empty() {
             return Ok(true);
@@ -377,7 +378,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         Ok(kept)
     }
 
-    /// Applies what is pending. Returns the number of the next message.
+    /// Flushes everything. Returns the number of the next message.
     pub(super) fn end(mut self) -> u64 {
         self.add_looked_up();
         self.flush();
@@ -397,7 +398,8 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         self.number
     }
 
-    /// Keeps an event for its sinks. Without any, it is forwarded.
+    /// Keeps an event for the sink of its kind. Without such a sink, it is forwarded as a
+    /// line.
     fn add_event(&mut self, number: u64, frame: Frame<'b>, draft: Draft, hops: i64) {
         let processor = self.processor;
         match &processor.target {

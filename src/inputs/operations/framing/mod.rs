@@ -1,9 +1,8 @@
-//! Cuts bytes into frames: JSON objects and StatsD lines. Pure.
+//! Cuts bytes into frames: JSON objects and StatsD lines. It does no I/O.
 //!
-//! The first byte of a message tells which of the two it is. Objects may be one
-//! a line, one after the other, spread over lines, or in a list; brackets in
-//! strings are text. The scan is linear, and resumes where the bytes before
-//! ended.
+//! The first byte of a message decides between the two. Objects may come one a line, one
+//! after the other, spread over lines, or in a list; brackets in strings are text. The scan
+//! is linear, and resumes where the last bytes ended.
 //!
 //! If the end of a broken object is unknown, the framer skips the line that the
 //! object begins on, and resumes at the next line. So a sender that stops in
@@ -15,9 +14,9 @@ use super::rejection::Rejection;
 use super::statsd::TypedValue;
 use crate::reason::Reason;
 
-/// How deep objects and lists may be nested. A message needs two levels; the
-/// rest is for keys that are ignored. The limit also bounds how often a byte is
-/// scanned, since each opening bracket may be tried as the start of a message.
+/// The limit on nesting of objects and lists. A message needs two levels; the rest is for
+/// keys that are ignored. The limit also bounds how often a byte is scanned, since each
+/// opening bracket may be tried as the start of a message.
 const MAX_DEPTH: u32 = 16;
 
 /// Finds messages in a stream of bytes.
@@ -27,19 +26,19 @@ pub struct Framer {
     list: List,
     /// Progress in the current object or line.
     scan: Scan,
-    /// The rest of the line belongs to a message that was given up.
+    /// Whether the rest of the line belongs to an abandoned message.
     skipping: bool,
 }
 
-/// A message as it was cut out of the bytes.
+/// A message cut out of the bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame<'b> {
     /// A JSON object, from bracket to bracket.
     Object(&'b [u8]),
     /// A line, without its newline.
     Line(&'b [u8]),
-    /// One of several typed values of a StatsD line. The framer never makes
-    /// these: it leaves lines whole.
+    /// One of several typed values of a StatsD line. The framer never produces these: it
+    /// leaves lines whole.
     Value(Box<TypedValue<'b>>),
     /// Bytes that are neither.
     Invalid(Rejection),
@@ -61,14 +60,14 @@ enum List {
 /// Progress of scanning an object or line.
 #[derive(Debug, Default)]
 struct Scan {
-    /// Bytes scanned.
+    /// The number of scanned bytes.
     at: usize,
     depth: u32,
     /// One bit for each open bracket, the innermost lowest: set for a list.
     lists: u32,
     last: Token,
     in_string: bool,
-    /// The last byte was a backslash in a string.
+    /// Whether the last byte was a backslash in a string.
     escaped: bool,
 }
 
@@ -104,23 +103,23 @@ impl Framer {
         }
     }
 
-    /// Changes the limit. An unfinished message is scanned anew, with that limit.
+    /// Changes the limit. An unfinished message is scanned again with the new limit.
     pub fn set_max_message(&mut self, max_message: usize) {
         self.max_message = max_message;
         self.scan = Scan::default();
     }
 
-    /// Skips the rest of the current line, after its message was given up.
+    /// Skips the rest of the current line, after its message was abandoned.
     pub fn skip_line(&mut self) {
         self.scan = Scan::default();
         self.list = List::Outside;
         self.skipping = true;
     }
 
-    /// Gives each complete message in `bytes` to `each`, and returns the number
-    /// of bytes used. The rest is an unfinished message: pass it again, followed
-    /// by the bytes that come next. With `end`, no bytes come next: an
-    /// unfinished message is invalid, and all bytes are used.
+    /// Passes each complete message in `bytes` to `each`, and returns the number of
+    /// consumed bytes. The rest is an unfinished message: pass it again, followed by the
+    /// next bytes. With `end` no more bytes follow: an unfinished message is invalid, and
+    /// all bytes are consumed.
     pub fn feed<'b>(
         &mut self,
         bytes: &'b [u8],
@@ -247,8 +246,8 @@ impl Framer {
 }
 
 impl Scan {
-    /// Scans an object on. `bytes` begins with its first byte. Returns its
-    /// length if it ends in them.
+    /// Continues the scan of an object. `bytes` begins with its first byte. Returns the
+    /// length of the object if it ends within them.
     fn run(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
         let mut at = self.at;
         while at < bytes.len() {
@@ -258,8 +257,8 @@ impl Scan {
                     at += 1;
                     continue;
                 }
-                // Most bytes are in strings, so these have their own loop. They
-                // are too short for `memchr` to pay.
+                // Most bytes are in strings, so strings have their own loop. They are too
+                // short for `memchr` to pay.
                 let Some(length) = bytes[at..].iter().position(|byte| ends_string_run(*byte))
                 else {
                     at = bytes.len();

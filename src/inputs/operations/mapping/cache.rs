@@ -1,8 +1,8 @@
-//! A bounded memory of names and what became of them.
+//! A bounded cache of names and their mapping.
 //!
-//! Each shard has two generations. When the young one is full, it becomes the old one, and what was in the old one is
-//! forgotten. A name that is found in the old generation moves to the young one. So names in use stay, and no lookup
-//! has to keep an order.
+//! Each shard has two generations. When the young one is full, it replaces the old one,
+//! whose names are forgotten. A name found in the old generation moves to the young one. So
+//! names in use stay, and look-ups need not maintain an order.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,16 +12,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Mapped, SourceType};
 
-/// Parts with a lock each, so that connections on several threads seldom wait.
+/// Number of shards, each with its own lock, so that connections on several threads seldom
+/// wait.
 const SHARDS: usize = 16;
 
-/// Names longer than this are looked up each time: they would make the memory of the cache depend on senders.
+/// Longer names are never cached: senders would decide how much memory the cache takes.
 const MAX_NAME: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Box<[Mutex<Shard>]>,
-    /// The most names in one generation of a shard; 0 for no cache.
+    /// The limit on names in one generation of a shard; 0 for no cache.
     generation: usize,
     entries: Arc<AtomicUsize>,
 }
@@ -36,7 +37,8 @@ struct Shard {
 type Generation = [HashMap<Box<str>, Arc<Mapped>>; SourceType::COUNT];
 
 impl Cache {
-    /// A cache of at most `size` names, or a few more if they are not spread evenly. 0 remembers none.
+    /// A cache of at most `size` names, or a few more if they are spread unevenly. 0 caches
+    /// none.
     pub(super) fn new(size: usize) -> Self {
         let shards = if size < 2 * SHARDS { 1 } else { SHARDS };
         Cache {
@@ -49,7 +51,7 @@ impl Cache {
         }
     }
 
-    /// The number of names that it remembers.
+    /// The number of cached names.
     pub(super) fn entries(&self) -> &Arc<AtomicUsize> {
         &self.entries
     }

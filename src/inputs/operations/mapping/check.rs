@@ -14,19 +14,19 @@ use crate::exposition::write_help;
 use crate::registry::{MAX_AGE_BUCKETS, NativeSpec, QuantileSpec};
 use crate::relabel::template::Template;
 
-/// The most rules.
+/// The limit on rules.
 const MAX_RULES: usize = 10_000;
 
-/// The most labels of a rule.
+/// The limit on labels of a rule.
 const MAX_LABELS: usize = 64;
 
-/// The most parts of a glob: a lookup follows them one by one.
+/// The limit on parts of a glob: a look-up follows them one by one.
 const MAX_PARTS: usize = 64;
 
-/// The most buckets, and the most quantiles: each is a line of every series.
+/// The limit on buckets, and on quantiles: each is a line of every series.
 const MAX_LINES: usize = 200;
 
-/// The defaults of Prometheus' library for Go.
+/// The defaults of Prometheus' Go library.
 const DEFAULT_BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
@@ -34,7 +34,7 @@ const DEFAULT_QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(600);
 const DEFAULT_AGE_BUCKETS: u32 = 5;
 
-/// The most native buckets of a histogram.
+/// The limit on native buckets of a histogram.
 const MAX_NATIVE_BUCKETS: u32 = 10_000;
 
 /// The defaults of statsd_exporter.
@@ -43,17 +43,17 @@ const DEFAULT_NATIVE: NativeOptions = NativeOptions {
     max_buckets: 256,
 };
 
-/// The native buckets of histograms.
+/// The options for native buckets of histograms.
 #[derive(Clone, Copy)]
 struct NativeOptions {
-    /// How much wider each bucket is than the one before; 1 or less for no native buckets.
+    /// The factor from one bucket to the next; 1 or less for no native buckets.
     factor: f64,
     max_buckets: u32,
 }
 
-/// What rules have that do not say otherwise.
+/// The defaults for rules.
 struct Defaults {
-    /// Whether observations become histograms, if that is said.
+    /// Whether observations become histograms, if set.
     is_histogram: Option<bool>,
     matches_regex: bool,
     ttl: Option<Duration>,
@@ -141,7 +141,7 @@ impl Defaults {
         })
     }
 
-    /// The summary of a rule that has none of its own.
+    /// The summary of a rule without options of its own.
     fn summary(&self, quantiles: Option<Box<[f64]>>) -> Arc<QuantileSpec> {
         Arc::new(QuantileSpec {
             quantiles: quantiles.unwrap_or_else(|| self.quantiles.clone()),
@@ -152,7 +152,7 @@ impl Defaults {
 }
 
 impl NativeOptions {
-    /// These options, where others do not say otherwise. 0 says nothing.
+    /// These options, overridden by those of `written`. There, 0 means not set.
     fn with(self, written: &WrittenHistogram) -> Result<Self, String> {
         let factor = written.native_histogram_bucket_factor;
         let max_buckets = written.native_histogram_max_buckets;
@@ -234,7 +234,7 @@ fn settle(
             }),
         observer: observer(written, defaults)?,
     };
-    // The names of captures, by number.
+    // The names of the captures, indexed by number.
     let mut groups: Vec<Option<String>> = Vec::new();
     if match_type(&written.match_type)?.unwrap_or(defaults.matches_regex) {
         let regex = regexes::compile(pattern).map_err(|problem| format!("match {problem}"))?;
@@ -289,7 +289,7 @@ fn observer(written: &WrittenRule, defaults: &Defaults) -> Result<Observer, Stri
         };
         return Ok(Observer::Histogram(bounds, native.spec()));
     }
-    // Without a type it is a summary too, and options of the other type are ignored.
+    // Without a type it is a summary too, and `histogram_options` are ignored.
     if histogram.is_some() && is_histogram.is_some() {
         return Err("a summary cannot have histogram_options".to_owned());
     }
@@ -301,7 +301,8 @@ fn observer(written: &WrittenRule, defaults: &Defaults) -> Result<Observer, Stri
     Ok(Observer::Summary(Arc::new(spec)))
 }
 
-/// Whether it is `histogram`, or `summary`. The older name is used if the other one is missing.
+/// Parses the type of observers: true for `histogram`, false for `summary`. The older key
+/// counts if the other one is missing.
 fn observer_type(own: &Option<String>, older: &Option<String>) -> Result<Option<bool>, String> {
     let parse = |key: &str, text: &Option<String>| match text.as_deref() {
         None | Some("") => Ok(None),
@@ -313,7 +314,7 @@ fn observer_type(own: &Option<String>, older: &Option<String>) -> Result<Option<
     Ok(own.or(older))
 }
 
-/// Whether it is `regex`, or `glob`.
+/// Parses the type of matches: true for `regex`, false for `glob`.
 fn match_type(text: &Option<String>) -> Result<Option<bool>, String> {
     match text.as_deref() {
         None | Some("") => Ok(None),
@@ -330,13 +331,13 @@ fn scale(scale: Option<f64>) -> Result<Option<f64>, String> {
     }
 }
 
-/// The first list that is not empty.
+/// Checks the buckets: those of the first list that is not empty.
 fn buckets(own: Option<&[f64]>, older: Option<&[f64]>) -> Result<Option<Arc<[f64]>>, String> {
     let lists = [own, older].into_iter().flatten();
     let Some(list) = lists.into_iter().find(|list| !list.is_empty()) else {
         return Ok(None);
     };
-    // `+Inf` is added to all histograms.
+    // Every histogram gets `+Inf` anyway.
     let list = list.strip_suffix(&[f64::INFINITY]).unwrap_or(list);
     if list.is_empty() || list.len() > MAX_LINES {
         return Err(format!(
@@ -352,7 +353,7 @@ fn buckets(own: Option<&[f64]>, older: Option<&[f64]>) -> Result<Option<Arc<[f64
     Ok(Some(Arc::from(list)))
 }
 
-/// The first list that is not empty.
+/// Checks the quantiles: those of the first list that is not empty.
 fn quantiles(
     own: Option<&[WrittenQuantile]>,
     older: Option<&[WrittenQuantile]>,
@@ -381,7 +382,7 @@ fn quantiles(
 }
 
 fn age_buckets(summary: &WrittenSummary) -> Result<Option<u32>, String> {
-    // No sketch has a buffer, so it may have any size.
+    // The sketches have no buffer, so any size is accepted.
     let _ = summary.buf_cap;
     match summary.age_buckets {
         None | Some(0) => Ok(None),
@@ -398,7 +399,7 @@ fn positive(duration: Option<yaml::GoDuration>) -> Option<Duration> {
         .filter(|duration| !duration.is_zero())
 }
 
-/// Checks a glob: parts of letters, digits, underscores and hyphens, or stars.
+/// Checks a glob: its parts are stars, or letters, digits, underscores and hyphens.
 fn check_glob(glob: &str) -> Result<(), String> {
     let is_part = |part: &str| {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -416,7 +417,8 @@ fn check_glob(glob: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a name has word characters and references, and no digit first.
+/// Whether a name consists of word characters and references, and does not begin with a
+/// digit.
 fn is_name_template(name: &str) -> bool {
     let mut rest = name;
     while let Some(at) = rest.find('$') {

@@ -1,13 +1,14 @@
-//! Rules with globs: a tree over the parts between dots.
+//! Rules with globs, as a tree of the parts between dots.
 //!
-//! A name follows one path for each choice between a part itself and `*`. No path is followed further than rules reach, so a
-//! lookup costs at most the size of the tree, and mostly the number of parts.
+//! At each part, a name follows both the branch of the part itself and that of `*`. Paths
+//! end where no rule goes on, so a look-up costs at most the size of the tree, and usually
+//! the number of parts.
 
 use std::collections::HashMap;
 
 use super::SourceType;
 
-/// No rule.
+/// Stands for no rule.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
@@ -15,7 +16,8 @@ pub(super) struct Globs {
     nodes: Vec<Node>,
     /// The positions of the stars of each rule, by its number.
     stars: HashMap<u32, Box<[usize]>>,
-    /// Whether the first rule of the file wins, or else the one with the most exact parts.
+    /// Whether the first matching rule of the file wins, rather than the one with the most
+    /// exact parts.
     ordered: bool,
 }
 
@@ -49,7 +51,8 @@ impl Globs {
         }
     }
 
-    /// Adds a rule for values of one type, or of all types. Of equal globs the first one counts.
+    /// Adds a rule for values of one type, or of all types. Of equal globs, the first one
+    /// counts.
     pub(super) fn add(&mut self, glob: &str, source: Option<SourceType>, rule: u32) {
         let types = |rules: &mut [u32; SourceType::COUNT]| match source {
             Some(source) => rules[source as usize] = rules[source as usize].min(rule),
@@ -75,14 +78,14 @@ impl Globs {
         self.stars.insert(rule, stars.into());
     }
 
-    /// The rule of a name.
+    /// Finds the rule for a name.
     pub(super) fn find(&self, name: &str, source: SourceType) -> Option<u32> {
         let mut best = NONE;
         self.search(0, Some(name), source as usize, &mut best);
         (best != NONE).then_some(best)
     }
 
-    /// What the stars of a rule match in a name that it matches.
+    /// The parts of a name that the stars of its rule match.
     pub(super) fn captures<'n>(&self, rule: u32, name: &'n str) -> Vec<&'n str> {
         let Some(stars) = self.stars.get(&rule) else {
             return Vec::new();
@@ -96,7 +99,7 @@ impl Globs {
         captures.collect()
     }
 
-    /// Looks for a better rule than `best` below a node. `rest` is what is left of the name.
+    /// Searches below a node for a better rule than `best`. `rest` is the rest of the name.
     fn search(&self, node: usize, rest: Option<&str>, kind: usize, best: &mut u32) {
         let node = &self.nodes[node];
         if node.first[kind] >= *best {
@@ -155,7 +158,7 @@ mod tests {
     }
 
     proptest! {
-        /// The tree finds what comparing with each rule finds.
+        /// The tree finds the same rule as comparing each rule in turn.
         #[test]
         fn the_first_rule_that_matches_is_found(
             rules in proptest::collection::vec("(a|b|\\*)(\\.(a|b|\\*)){0,4}", 0..30),
@@ -171,7 +174,7 @@ mod tests {
                 let stars: Vec<&str> = stars.map(|(_, part)| part).collect();
                 prop_assert_eq!(tree.captures(rule, &name), stars);
             }
-            // Without the order, exact parts come first.
+            // Without an order, exact parts come first.
             let kind = |rule: &&String| {
                 let parts = rule.split('.').map(|part| part == "*");
                 parts.collect::<Vec<bool>>()

@@ -1,7 +1,8 @@
-//! Mapping of StatsD names to families and labels, as statsd_exporter has it.
+//! Maps StatsD names to families and labels by rules, like statsd_exporter.
 //!
-//! [`yaml`] reads statsd_exporter's file, and [`check`] checks its rules; [`globs`] and [`regexes`] find the rule of a name;
-//! [`cache`] remembers the results. [`Mapper`] puts them together for one set of settings.
+//! [`yaml`] reads statsd_exporter's file, and [`check`] checks its rules. [`globs`] and
+//! [`regexes`] find the rule for a name, and [`cache`] remembers the results. [`Mapper`]
+//! combines them for one set of settings.
 //!
 //! Source of the behaviour: <https://github.com/prometheus/statsd_exporter#metric-mapping-and-configuration>.
 
@@ -27,7 +28,7 @@ use crate::telemetry::LoadedMapping;
 
 pub use self::yaml::MappingError;
 
-/// The type of a value, as rules match it.
+/// The type of a value, for rules that match by type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SourceType {
     Counter,
@@ -41,15 +42,15 @@ impl SourceType {
     pub(super) const COUNT: usize = 3;
 }
 
-/// A mapping file that was read and checked.
+/// A checked mapping file.
 #[derive(Debug)]
 pub struct Mapping {
-    /// What makes two mappings equal.
+    /// The text of the file, for comparison.
     text: Box<str>,
     rules: Vec<Rule>,
     globs: Globs,
     regexes: Regexes,
-    /// For names that no rule matches.
+    /// The options for names that no rule matches.
     unmapped: RuleOptions,
 }
 
@@ -61,31 +62,31 @@ impl PartialEq for Mapping {
 
 impl Eq for Mapping {}
 
-/// A rule that was checked.
+/// A checked rule.
 #[derive(Debug)]
 struct Rule {
-    /// The name of the family; `None` to drop what matches.
+    /// The name of the family; `None` to drop matching lines.
     name: Option<Template>,
-    /// Names and values of labels.
+    /// Label names, and templates for their values.
     labels: Vec<(String, Template)>,
     options: RuleOptions,
 }
 
-/// What a rule says besides the name and the labels.
+/// The options of a rule besides name and labels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RuleOptions {
     /// Whether tags win over the labels of the rule.
     pub(super) honor_labels: bool,
-    /// What values are multiplied by.
+    /// The factor for values.
     pub(super) scale: Option<f64>,
-    /// Overrides the time to live of the settings.
+    /// Overrides the configured time to live.
     pub(super) ttl: Option<Duration>,
     /// Escaped as in the text format.
     pub(super) help: Option<Arc<str>>,
     pub(super) observer: Observer,
 }
 
-/// What timers, histograms and distributions become.
+/// The kind of family for timers, histograms and distributions.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Observer {
     /// A histogram with these bounds, and perhaps native buckets.
@@ -94,7 +95,7 @@ pub(super) enum Observer {
     Summary(Arc<QuantileSpec>),
 }
 
-/// What becomes of lines with one name and type.
+/// The result for lines with one name and type.
 #[derive(Debug)]
 pub(super) struct Mapped {
     /// The number of the rule that matched, from 0.
@@ -102,32 +103,32 @@ pub(super) struct Mapped {
     pub(super) outcome: Outcome,
 }
 
-/// See [`Mapped`].
+/// The family and labels of a line, unless a rule drops it.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Dropped,
-    /// Also of a name without a rule, which has no labels then.
+    /// Also for a name that no rule matches; it then has no labels.
     Series {
-        /// May be no valid name of a family.
+        /// This may not be a valid family name.
         family: Arc<str>,
         labels: Vec<(String, String)>,
-        /// The labels of a series that has no others; `None` if they are not valid.
+        /// The text of `labels`, for a series without others; `None` if they are invalid.
         label_text: Option<LabelText>,
     },
 }
 
-/// How a lookup ended.
+/// The outcome of a look-up, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Matched {
-    /// A rule named a family.
+    /// A rule gave a family.
     Mapped,
-    /// A rule drops the line.
+    /// A rule dropped the line.
     Dropped,
     /// No rule matched.
     Unmapped,
 }
 
-/// How lookups ended.
+/// Counts of look-ups by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) mapped: u64,
@@ -146,7 +147,7 @@ impl Tally {
         }
     }
 
-    /// Counts a line whose result was remembered with the whole line.
+    /// Counts a line whose mapping was known without a look-up.
     pub(super) fn count_known(&mut self, matched: Matched) {
         self.cache_hits += 1;
         self.count(matched);
@@ -154,11 +155,11 @@ impl Tally {
 }
 
 impl Mapping {
-    /// Reads a mapping file.
+    /// Parses a mapping file.
     ///
     /// # Errors
     ///
-    /// What is wrong in it, with the places.
+    /// All errors in it, with their positions.
     pub fn parse(text: &str) -> Result<Self, Vec<MappingError>> {
         check::mapping(text)
     }
@@ -168,7 +169,7 @@ impl Mapping {
         self.rules.len()
     }
 
-    /// What becomes of a name.
+    /// Maps a name.
     fn find(&self, name: &str, source: SourceType) -> Mapped {
         if let Some(index) = self.globs.find(name, source) {
             let captures = self.globs.captures(index, name);
@@ -232,7 +233,7 @@ pub(super) struct Mapper {
 }
 
 impl Mapper {
-    /// A mapper whose cache remembers up to `cache_size` names of a type.
+    /// A mapper that caches up to `cache_size` names of each type.
     pub(super) fn new(mapping: &Arc<Mapping>, cache_size: usize) -> Self {
         Mapper {
             mapping: Arc::clone(mapping),
@@ -240,7 +241,7 @@ impl Mapper {
         }
     }
 
-    /// What the metrics show of it.
+    /// The values for the metrics about the mapping.
     pub(super) fn loaded(&self) -> Arc<LoadedMapping> {
         Arc::new(LoadedMapping::new(
             self.mapping.rules(),
@@ -248,7 +249,7 @@ impl Mapper {
         ))
     }
 
-    /// What becomes of lines with a name.
+    /// Maps the name of a line, and counts the outcome.
     pub(super) fn look_up(&self, name: &str, source: SourceType, tally: &mut Tally) -> Arc<Mapped> {
         let mapped = match self.cache.get(name, source) {
             Some(known) => {
@@ -266,7 +267,7 @@ impl Mapper {
         mapped
     }
 
-    /// The options of the rule that matched, or of names without a rule.
+    /// The options of the matching rule, or those for names without a rule.
     pub(super) fn options(&self, mapped: &Mapped) -> &RuleOptions {
         match mapped.rule {
             Some(rule) => &self.mapping.rules[rule as usize].options,
@@ -284,14 +285,15 @@ impl Mapped {
         }
     }
 
-    /// The number of the rule that matched, from 1.
+    /// The number of the matching rule, counting from 1.
     pub(super) fn rule_number(&self) -> Option<u32> {
         self.rule.map(|rule| rule + 1)
     }
 }
 
-/// The name of a family as statsd_exporter writes it: other characters than letters and digits become an underscore, several
-/// hyphens become one, and a digit is never first.
+/// The name of a family, as statsd_exporter writes it: characters other than letters and
+/// digits become underscores, several hyphens in a row become one underscore, and a leading
+/// digit gets one before it.
 fn family_name(name: &str) -> Cow<'_, str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let digit_first = name.starts_with(|c: char| c.is_ascii_digit());

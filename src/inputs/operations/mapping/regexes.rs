@@ -5,19 +5,20 @@ use regex::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use super::SourceType;
 use crate::relabel::go_syntax;
 
-/// The most memory of one compiled regular expression, in bytes.
+/// The limit on memory of one compiled regular expression, in bytes.
 const MAX_COMPILED_SIZE: usize = 1 << 20;
 
-/// The most memory of the set of all of them, in bytes. Beyond it they are tried one by one.
+/// The limit on memory of the set of all expressions, in bytes. Beyond it, they are tried
+/// one by one.
 const MAX_SET_SIZE: usize = 16 << 20;
 
-/// Longest regular expression, in bytes.
+/// The limit on the length of a regular expression, in bytes.
 const MAX_LENGTH: usize = 16 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Regexes {
     rules: Vec<RegexRule>,
-    /// All of them, to find which match in one pass.
+    /// The set of all expressions, which finds the matching ones in one pass.
     set: Option<RegexSet>,
 }
 
@@ -28,11 +29,11 @@ struct RegexRule {
     regex: Regex,
 }
 
-/// Compiles an expression in Go's syntax. It may match a part of a name.
+/// Compiles an expression in Go's syntax. It matches anywhere in a name.
 ///
 /// # Errors
 ///
-/// It is not valid or too large, as the rest of a sentence.
+/// The expression is invalid or too large. The error completes a sentence.
 pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > MAX_LENGTH {
         return Err(format!(
@@ -66,7 +67,7 @@ impl Regexes {
         });
     }
 
-    /// To be called after the last rule was added.
+    /// Builds the set. Call this after the last rule is added.
     pub(super) fn finish(&mut self) {
         let patterns = self.rules.iter().map(|rule| rule.regex.as_str());
         if self.rules.len() > 1 {
@@ -77,7 +78,7 @@ impl Regexes {
         }
     }
 
-    /// The first rule that matches.
+    /// Finds the first rule that matches.
     pub(super) fn find(&self, name: &str, source: SourceType) -> Option<u32> {
         let fits = |rule: &&RegexRule| rule.source.is_none_or(|own| own == source);
         let found = match &self.set {
@@ -93,7 +94,7 @@ impl Regexes {
         found.map(|found| found.rule)
     }
 
-    /// The captures of a rule in a name that it matches.
+    /// The captures of a rule in a name that matches it.
     pub(super) fn captures<'n>(&self, rule: u32, name: &'n str) -> Option<Captures<'n>> {
         let index = self
             .rules

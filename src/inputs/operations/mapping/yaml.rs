@@ -1,4 +1,4 @@
-//! The mapping file as it is written.
+//! The mapping file as written, in YAML.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) struct WrittenMapping {
     pub(super) mappings: Option<Vec<Spanned<WrittenRule>>>,
 }
 
-/// What rules have that do not say otherwise. `timer_type`, `buckets` and `quantiles` are the older names.
+/// The defaults for rules. `timer_type`, `buckets` and `quantiles` are older names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WrittenDefaults {
@@ -67,7 +67,7 @@ pub(super) struct WrittenSummary {
     pub(super) quantiles: Option<Vec<WrittenQuantile>>,
     pub(super) max_age: Option<GoDuration>,
     pub(super) age_buckets: Option<u32>,
-    /// The size of a buffer that no sketch has.
+    /// The size of a buffer. The sketches have none.
     pub(super) buf_cap: Option<u32>,
 }
 
@@ -83,15 +83,15 @@ pub(super) struct WrittenHistogram {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WrittenQuantile {
     pub(super) quantile: f64,
-    /// By rank in statsd_exporter. The sketch has an error of its own.
+    /// The allowed error by rank, in statsd_exporter. The sketch has its own error.
     pub(super) error: f64,
 }
 
-/// Reads a mapping file. An empty one has no rules.
+/// Reads a mapping file. An empty file has no rules.
 ///
 /// # Errors
 ///
-/// It is no YAML, or has a key or a value of a type that it cannot have.
+/// The text is not YAML, or it has an unknown key or a value of the wrong type.
 pub(super) fn read(text: &str) -> Result<WrittenMapping, MappingError> {
     if text
         .lines()
@@ -102,7 +102,7 @@ pub(super) fn read(text: &str) -> Result<WrittenMapping, MappingError> {
     let written: Option<WrittenMapping> = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
         let message = error.to_string();
-        // The message ends with the position, which is a field here.
+        // The message ends with the position, which has a field of its own here.
         let message = message.split(" at line ").next().unwrap_or_default();
         MappingError {
             at: error.location().as_ref().map(position),
@@ -117,7 +117,7 @@ pub(super) fn position(location: &Location) -> (usize, usize) {
     (number(location.line()), number(location.column()))
 }
 
-/// A duration in Go's notation, such as `1m20s`. A number is one of nanoseconds.
+/// A duration in Go's notation, such as `1m20s`. A number is in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GoDuration(pub(super) Duration);
 
@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for GoDuration {
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
-    /// Longer ones than a century mean for ever.
+    /// Durations longer than a century mean for ever.
     const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
     if let Ok(nanos) = text.parse() {
         return Some(Duration::from_nanos(nanos));

@@ -1,8 +1,7 @@
-//! Parses metrics-server's message: one JSON object.
+//! Parses a message in metrics-server's format: one JSON object.
 //!
-//! Keys are matched in any case, and unknown keys are ignored. Of several equal
-//! keys the last one counts, and `null` is the same as no key. A value of a
-//! wrong type is an error.
+//! Keys are matched in any case, and unknown keys are ignored. Of repeated keys, the last
+//! one counts, and `null` counts as missing. A value of a wrong type is an error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,29 +18,29 @@ use crate::reason::Reason;
 pub(super) struct Message<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) op: Cow<'a, str>,
-    /// In the order they were sent; names may repeat.
+    /// In the order sent; names may repeat.
     pub(super) labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(super) help: Option<Cow<'a, str>>,
     pub(super) value: f64,
     pub(super) buckets: BucketSpec,
-    /// How often proxies have forwarded the message. This key and `times` are
-    /// this program's own: metrics-server ignores them.
+    /// How often proxies have forwarded the message. This key and `times` are this
+    /// program's own; metrics-server ignores them.
     pub(super) hops: i64,
-    /// How often an observation counts; 0 if the key is missing.
+    /// The weight of an observation; 0 if the key is missing.
     pub(super) times: f64,
-    /// The index of a document. Other ops ignore this key and `timestamp`.
+    /// The index for a document. Other ops ignore this key and `timestamp`.
     pub(super) index: Written<'a>,
     /// The time of an event.
     pub(super) timestamp: Written<'a>,
 }
 
-/// A value whose type counts only for some ops.
+/// A value whose type is checked only for some ops.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Written<'a> {
     #[default]
     Missing,
     Text(Cow<'a, str>),
-    /// Something that is no text.
+    /// Anything that is not a string.
     Other,
 }
 
@@ -204,7 +203,7 @@ impl<'de> Visitor<'de> for MessageVisitor {
     }
 }
 
-/// Sets a field unless the value was `null`.
+/// Sets a field, unless the value was `null`.
 fn set<T>(field: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *field = given;
@@ -242,7 +241,7 @@ impl<'de> Visitor<'de> for StringOrNull {
     }
 }
 
-/// Reads any value, and keeps texts.
+/// Reads any value, and keeps strings.
 struct AnyWritten;
 
 impl<'de> DeserializeSeed<'de> for AnyWritten {
@@ -428,7 +427,7 @@ impl<'de> Visitor<'de> for LabelsOrNull {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut labels = Vec::with_capacity(4);
         while let Some(name) = map.next_key_seed(StringOrNull("the name of a label"))? {
-            // A label whose value is `null` is empty, which is no label.
+            // A label whose value is `null` gets an empty value, which counts as no label.
             let value = map.next_value_seed(StringOrNull("the value of a label"))?;
             labels.push((name.unwrap_or_default(), value.unwrap_or_default()));
         }

@@ -5,7 +5,7 @@
 //! _sc|name|status|d:time|h:host|#tag:value|m:message
 //! ```
 //!
-//! Titles and texts are no labels, since each could be another one.
+//! Titles and texts do not become labels, since each could be a different one.
 
 use std::borrow::Cow;
 use std::str;
@@ -15,27 +15,27 @@ use crate::inputs::operations::labels::LabelPairs;
 use crate::inputs::operations::rejection::Rejection;
 use crate::reason::Reason;
 
-/// An event, or the result of a check.
+/// An event or the result of a service check.
 #[derive(Debug, PartialEq)]
 pub(in crate::inputs::operations) struct Notice<'a> {
     pub(in crate::inputs::operations) kind: NoticeKind,
     pub(in crate::inputs::operations) labels: LabelPairs<'a>,
 }
 
-/// See [`Notice`].
+/// The kind of a [`Notice`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::inputs::operations) enum NoticeKind {
     Event,
-    /// With its status: 0 is good, 1 a warning, 2 critical, and 3 unknown.
+    /// A service check, with its status: 0 is good, 1 a warning, 2 critical, and 3 unknown.
     Check(u8),
 }
 
 impl<'a> Notice<'a> {
-    /// Parses a line. `None` if it is neither.
+    /// Parses a line. `None` if it is neither an event nor a check.
     ///
     /// # Errors
     ///
-    /// It begins like one of them and is not valid.
+    /// The line begins like one of them but is invalid.
     pub(in crate::inputs::operations) fn parse(line: &'a [u8]) -> Option<Result<Self, Rejection>> {
         if !super::is_event_or_check(line) {
             return None;
@@ -64,7 +64,7 @@ impl<'a> Notice<'a> {
         let (lengths, rest) = text.split_once("}:")?;
         let (title, text) = lengths.split_once(',')?;
         let (title, text): (usize, usize) = (title.parse().ok()?, text.parse().ok()?);
-        // The lengths are those of UTF-8.
+        // Lengths are in bytes of UTF-8.
         let after_title = rest.get(title..)?.strip_prefix('|')?;
         let fields = after_title.get(text..)?;
         let mut labels = vec![
@@ -108,7 +108,7 @@ impl<'a> Notice<'a> {
         let mut labels = vec![(Cow::Borrowed("check"), Cow::Borrowed(name))];
         for field in fields {
             match field.split_at_checked(2) {
-                // A message is the last field, and may have any characters.
+                // A message is the last field, and may contain any characters.
                 Some(("m:", _)) => break,
                 Some(("h:", host)) => labels.push((Cow::Borrowed("host"), Cow::Borrowed(host))),
                 _ => labels.extend(

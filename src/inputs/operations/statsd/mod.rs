@@ -1,4 +1,4 @@
-//! Parses a StatsD line, with the extensions of DogStatsD and the tags of other servers.
+//! Parses StatsD lines, with DogStatsD's extensions and the tags of other servers.
 //!
 //! ```text
 //! name:value|type|@rate|#tag:value,tag
@@ -9,9 +9,9 @@
 //! name[tag=value]:value|type                tags of SignalFx, anywhere in the name
 //! ```
 //!
-//! Packed values share the type that follows them. A colon after a type or a
-//! rate begins another value with its own type; each typed value is a message
-//! of its own, see [`split_typed_values`]. Tags apply to the whole line.
+//! Packed values share the type that follows them. A colon after a type or a rate begins
+//! another value with its own type; each typed value counts as a message, see
+//! [`split_typed_values`]. Tags apply to the whole line.
 //!
 //! Sources: <https://github.com/statsd/statsd/blob/master/docs/metric_types.md>
 //! and <https://docs.datadoghq.com/developers/dogstatsd/datagram_shell>.
@@ -32,30 +32,30 @@ use crate::reason::Reason;
 /// A name with values of one type.
 #[derive(Debug, PartialEq)]
 pub(super) struct StatsdLine<'a> {
-    /// As it was sent, without tags.
+    /// As sent, without tags.
     pub(super) name: Cow<'a, str>,
-    /// The tags that were in the name.
+    /// The tags within the name.
     name_tags: &'a str,
     pub(super) metric_type: MetricType,
     /// One value, or several separated by colons.
     values: &'a str,
-    /// The part of the events that was sent: above 0, and at most 1.
+    /// The sampling rate: above 0, and at most 1.
     pub(super) rate: f64,
     tags: &'a str,
     /// The texts of DogStatsD's fields, in the order of [`Field::ALL`].
     fields: [&'a str; Field::ALL.len()],
 }
 
-/// What DogStatsD's clients say of a line besides its tags.
+/// Fields that DogStatsD clients add to a line besides its tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// `c:`, of the container that sent it.
+    /// `c:`, the container that sent the line.
     ContainerId,
     /// `e:`, from which an agent finds the container.
     ExternalData,
-    /// `card:`, how many tags an agent would add.
+    /// `card:`, how many tags an agent should add.
     Cardinality,
-    /// `T`, in seconds since 1970.
+    /// `T`, a time in seconds since 1970.
     Timestamp,
 }
 
@@ -67,7 +67,7 @@ impl Field {
         Field::Timestamp,
     ];
 
-    /// The word in settings, and the name of the label.
+    /// The word in settings, which is also the name of the label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Field::ContainerId => "container_id",
@@ -87,7 +87,8 @@ impl Field {
     }
 }
 
-/// The tags that are read. The others stay part of the name, or are ignored after a `#`.
+/// The tag styles that are parsed. Tags in other styles stay part of the name, or are
+/// ignored if they follow a `#`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TagStyles {
     pub(super) dogstatsd: bool,
@@ -97,7 +98,7 @@ pub struct TagStyles {
 }
 
 impl TagStyles {
-    /// All of them.
+    /// All styles.
     pub(super) const ALL: Self = TagStyles {
         dogstatsd: true,
         influxdb: true,
@@ -118,7 +119,7 @@ pub(super) enum MetricType {
     Set,
 }
 
-/// One of several typed values of a line, not parsed yet.
+/// One of several typed values of a line, not yet parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypedValue<'a> {
     name: &'a str,
@@ -129,12 +130,12 @@ pub struct TypedValue<'a> {
 }
 
 impl<'a> TypedValue<'a> {
-    /// Appends the value as a line of its own.
+    /// Appends the value as a separate line.
     pub(super) fn write(&self, line: &mut Vec<u8>) {
         for text in [self.name, ":", self.text] {
             line.extend_from_slice(text.as_bytes());
         }
-        // The last value has the tags in its text.
+        // The text of the last value already contains the tags.
         if !self.tags.is_empty() && !self.text.ends_with(self.tags) {
             line.extend_from_slice(b"|#");
             line.extend_from_slice(self.tags.as_bytes());
@@ -148,8 +149,8 @@ impl<'a> TypedValue<'a> {
     }
 }
 
-/// Splits a line of several typed values. `None` for any other line, which
-/// [`parse`] parses whole.
+/// Splits a line with several typed values. `None` for any other line, which [`parse`]
+/// handles whole.
 pub(super) fn split_typed_values(line: &[u8]) -> Option<Vec<TypedValue<'_>>> {
     let (bar, colon) = (memchr(b'|', line)?, memchr(b':', line)?);
     if bar < colon || !has_another_value(&line[bar + 1..]) || is_event_or_check(line) {
@@ -185,7 +186,7 @@ pub(super) fn split_typed_values(line: &[u8]) -> Option<Vec<TypedValue<'_>>> {
 /// Whether another value begins in the sections that follow a value.
 fn has_another_value(mut sections: &[u8]) -> bool {
     let mut is_type = true;
-    // Most lines have no colon here.
+    // Most lines have no further colon.
     while memchr(b':', sections).is_some() {
         let end = memchr(b'|', sections);
         let section = &sections[..end.unwrap_or(sections.len())];
@@ -199,10 +200,10 @@ fn has_another_value(mut sections: &[u8]) -> bool {
     false
 }
 
-/// The position of the colon in a section after which another value begins.
+/// The position of a colon in a section that begins another value.
 fn next_value(section: &[u8], is_type: bool) -> Option<usize> {
     match section.first() {
-        // Colons are text in tags, container, time and external data.
+        // In tags, container, time and external data, colons are text.
         Some(b'#' | b'c' | b'T' | b'e') if !is_type => None,
         _ => memchr(b':', section),
     }
@@ -217,8 +218,7 @@ fn is_event_or_check(line: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// The line is not UTF-8, has an unknown type, an invalid name or rate, or no
-/// metric at all.
+/// The line is not UTF-8, or it has an unknown type, an invalid name or rate, or no metric.
 pub(super) fn parse(line: &[u8], styles: TagStyles) -> Result<StatsdLine<'_>, Rejection> {
     if is_event_or_check(line) {
         return Err(Rejection::new(
@@ -305,7 +305,7 @@ fn malformed(problem: String) -> Rejection {
     Rejection::new(Reason::Malformed, problem)
 }
 
-/// Splits the tags off a name.
+/// Splits a name from the tags within it.
 fn split_tags(name: &str, styles: TagStyles) -> (Cow<'_, str>, &str) {
     if styles.signalfx
         && let (Some(start), Some(end)) =
@@ -327,7 +327,7 @@ fn split_tags(name: &str, styles: TagStyles) -> (Cow<'_, str>, &str) {
 }
 
 impl<'a> StatsdLine<'a> {
-    /// Rejects tags of two styles in one line, and ignores those of DogStatsD if they are off.
+    /// Rejects tags of two styles in one line, and ignores DogStatsD tags if they are off.
     fn check_tags(mut self, styles: TagStyles) -> Result<Self, Rejection> {
         if !self.name_tags.is_empty() && !self.tags.is_empty() {
             return Err(malformed(
@@ -340,16 +340,17 @@ impl<'a> StatsdLine<'a> {
         Ok(self)
     }
 
-    /// The name of the family: characters that Prometheus does not allow become underscores.
+    /// The name of the family. Characters that Prometheus does not allow become
+    /// underscores.
     ///
     /// # Errors
     ///
-    /// The text is no StatsD, or has tags that are not read.
+    /// The text is not StatsD, or has tags in a style that is off.
     pub(super) fn family_name(&self) -> Result<Cow<'_, str>, Rejection> {
         metric_name(&self.name)
     }
 
-    /// The value to add to a set: any text, colons included.
+    /// The value to add to a set: any text, including colons.
     pub(super) fn member(&self) -> Result<&'a str, Rejection> {
         if self.values.is_empty() {
             return Err(Rejection::new(
@@ -360,10 +361,10 @@ impl<'a> StatsdLine<'a> {
         Ok(self.values)
     }
 
-    /// Names and values of the tags. The value of a tag without one is `true`.
+    /// The names and values of the tags. A tag without a value has the value `true`.
     ///
-    /// PHP clients write `#` before each tag instead of the first only; others
-    /// write a blank after each comma. Neither is part of a name.
+    /// PHP clients write `#` before each tag instead of only the first; others write a
+    /// blank after each comma. Neither is part of a name.
     pub(super) fn tags(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
         let (tags, separator) = match self.name_tags {
             "" => (self.tags, ':'),
@@ -372,13 +373,13 @@ impl<'a> StatsdLine<'a> {
         self::tags(tags, separator)
     }
 
-    /// One of DogStatsD's fields; empty if the line has none.
+    /// A DogStatsD field; empty if the line does not have it.
     pub(super) fn field(&self, field: Field) -> &'a str {
         self.fields[field as usize]
     }
 }
 
-/// Names and values of tags that are separated by commas.
+/// The names and values of tags separated by commas.
 fn tags(text: &str, separator: char) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     text.split(',')
         .map(|tag| tag.trim_start_matches([' ', '#']))
@@ -401,10 +402,9 @@ fn not_a_number(text: &str) -> Rejection {
     Rejection::new(Reason::BadValue, format!("{text:?} is not a finite number"))
 }
 
-/// The name of a family. Characters that Prometheus does not allow become
-/// underscores.
+/// The name of a family. Characters that Prometheus does not allow become underscores.
 fn metric_name(name: &str) -> Result<Cow<'_, str>, Rejection> {
-    // Other dialects write tags with these, or the text is no StatsD at all.
+    // Other dialects use these for tags, or the text is not StatsD at all.
     let odd = |c: char| c.is_control() || ",;=#\"'[]{}<>()".contains(c);
     if name.contains(odd) {
         let problem = format!("the name has invalid characters: {name:?}");
@@ -413,8 +413,8 @@ fn metric_name(name: &str) -> Result<Cow<'_, str>, Rejection> {
     Ok(sanitize(name, true))
 }
 
-/// Replaces characters that names do not allow. `colons` are allowed in the
-/// names of metrics, but not of labels.
+/// Replaces characters that are not allowed in names. `colons` allows colons, for names of
+/// metrics, but not of labels.
 fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
     let digit = name.starts_with(|c: char| c.is_ascii_digit());

@@ -5,18 +5,18 @@ use crate::inputs::operations::rejection::Rejection;
 use crate::reason::Reason;
 use crate::registry::ValueChange;
 
-/// How the values of a line become changes.
+/// Converts the values of a line into changes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::inputs::operations) struct ValueReader {
     metric_type: MetricType,
-    /// The part of the events that was sent.
+    /// The sampling rate.
     rate: f64,
-    /// What values are multiplied by.
+    /// The factor for values.
     scale: f64,
 }
 
 impl StatsdLine<'_> {
-    /// The reader of the values; `None` for a set, whose values are no numbers.
+    /// The reader for the values; `None` for a set, whose values are not numbers.
     pub(in crate::inputs::operations) fn reader(&self, scale: f64) -> Option<ValueReader> {
         (self.metric_type != MetricType::Set).then_some(ValueReader {
             metric_type: self.metric_type,
@@ -32,12 +32,12 @@ impl StatsdLine<'_> {
 }
 
 impl ValueReader {
-    /// Reads one value: a finite number. A gauge with a sign is added. Durations are given in milliseconds, and become
-    /// seconds.
+    /// Reads one value, a finite number. A signed gauge is added. Durations are in
+    /// milliseconds, and become seconds.
     ///
     /// # Errors
     ///
-    /// It is no number, or one that the type does not allow.
+    /// The value is not a number, or the type does not allow it.
     pub(in crate::inputs::operations) fn read(&self, text: &str) -> Result<ValueChange, Rejection> {
         let value = number(text).ok_or_else(|| not_a_number(text))?;
         let bad = |problem: String| Err(Rejection::new(Reason::BadValue, problem));

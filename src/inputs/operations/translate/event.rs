@@ -1,4 +1,4 @@
-//! Makes an event of a message, for the systems behind sinks.
+//! Turns messages into events for the systems behind sinks.
 
 use chrono::DateTime;
 
@@ -8,10 +8,10 @@ use crate::inputs::operations::message::{Message, Written};
 use crate::inputs::operations::rejection::Rejection;
 use crate::reason::Reason;
 
-/// Limit of the name of an index. A sink adds the date.
+/// The limit on the length of an index name, in bytes. A sink adds the date.
 const MAX_INDEX: usize = 127;
 
-/// Makes an event. `added` are labels for every event.
+/// Creates an event. `added` are labels for every event.
 ///
 /// # Errors
 ///
@@ -71,7 +71,8 @@ pub(super) fn draft(
     }))
 }
 
-/// A time in nanoseconds since 1970. Empty text is no time in metrics-server's clients.
+/// Parses a time into nanoseconds since 1970. metrics-server's clients send an empty text
+/// for no time.
 fn nanos(text: &str) -> Result<i64, Rejection> {
     let date = DateTime::parse_from_rfc3339(text)
         .map_err(|problem| bad_time(&format!("{text:?} is not: {problem}")))?;

@@ -1,4 +1,4 @@
-//! Translates a message or a line into changes of aggregated families.
+//! Translates messages and lines into changes of aggregated families.
 
 mod event;
 
@@ -20,11 +20,10 @@ use crate::reason::Reason;
 use crate::registry::{Change, Update, ValueChange};
 use crate::telemetry::{LoadedMapping, OWN_PREFIX};
 
-/// Proxies that may forward an operation. One that was forwarded more often is
-/// taken to go round in a ring.
+/// The limit on proxies that forward an operation. Beyond it, a forwarding loop is assumed.
 const MAX_HOPS: i64 = 8;
 
-/// Translates messages, as the settings say.
+/// Translates messages by the settings.
 #[derive(Debug)]
 pub(super) struct Translator {
     ttl: Option<Duration>,
@@ -32,42 +31,41 @@ pub(super) struct Translator {
     /// Bucket bounds of StatsD timers, histograms and distributions.
     statsd_bounds: Arc<[f64]>,
     styles: TagStyles,
-    /// DogStatsD's fields that become labels.
+    /// DogStatsD fields that become labels.
     fields: Box<[Field]>,
-    /// Whether DogStatsD's events and service checks become metrics.
+    /// Whether DogStatsD events and service checks become metrics.
     counts_notices: bool,
     /// Rules for the names of StatsD lines.
     mapper: Option<Mapper>,
-    /// Whether the proxy exposes its own metrics, whose names are reserved
-    /// then.
+    /// Whether the proxy exposes its own metrics, which reserves their names.
     own_metrics: bool,
-    /// The kinds of events that go anywhere, by number.
+    /// For each kind of event, whether anything accepts it.
     events: [bool; EventKind::ALL.len()],
 }
 
-/// What to do for a message.
+/// The action that a message asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action<'b> {
-    /// Apply the changes, which were appended to the list. `hops` is how often
-    /// the message was forwarded.
+    /// Apply the changes, which were appended to the list. `hops` is how often the message
+    /// has been forwarded.
     Update { hops: i64 },
-    /// Apply the changes of a StatsD line, in the same way.
+    /// Apply the changes of a StatsD line, likewise appended.
     Line {
-        /// What rules made of the name.
+        /// The result of the mapping rules.
         matched: Option<Matched>,
-        /// How the values were read; `None` if a rule drops the line.
+        /// The reader of the values; `None` if a rule drops the line.
         reader: Option<ValueReader>,
     },
     /// Add a value to a set.
     AddMember(SetMember<'b>),
-    /// Hand an event to sinks. `hops` is how often the message was forwarded.
+    /// Hand an event to its sink. `hops` is how often the message has been forwarded.
     Event { draft: Draft, hops: i64 },
     /// Stop the program.
     Shutdown,
 }
 
 impl Action<'_> {
-    /// How often the message was forwarded.
+    /// How often the message has been forwarded.
     pub(super) fn hops(&self) -> i64 {
         match self {
             Action::Update { hops } | Action::Event { hops, .. } => *hops,
@@ -85,29 +83,29 @@ pub(super) struct SetMember<'b> {
     pub(super) ttl: Option<Duration>,
 }
 
-/// Valid family names seen lately. A name often comes again soon, and then
-/// needs neither a check nor an allocation.
+/// Valid family names seen recently. A name that is here needs neither a check nor an
+/// allocation.
 #[derive(Debug, Default)]
 pub(super) struct NameCache {
     names: [Option<Arc<str>>; 8],
-    /// What rules made of lines since it was last taken.
+    /// The outcomes of mapping since they were last taken.
     tally: Tally,
 }
 
 impl NameCache {
-    /// The one entry that may hold a name.
+    /// The only entry that can hold a name.
     fn entry(&mut self, name: &str) -> &mut Option<Arc<str>> {
         let last = name.bytes().last().unwrap_or_default();
         let index = (name.len() + usize::from(last)) % self.names.len();
         &mut self.names[index]
     }
 
-    /// What rules made of lines since the last call.
+    /// Takes the outcomes of mapping since the last call.
     pub(super) fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
 
-    /// Counts a line that was known.
+    /// Counts the outcome of a known line.
     pub(super) fn count_known(&mut self, matched: Option<Matched>) {
         if let Some(matched) = matched {
             self.tally.count_known(matched);
@@ -136,7 +134,8 @@ impl Translator {
         }
     }
 
-    /// The number of the rule that matches a line, from 1; `None` within if none does. `None` if it is no valid line.
+    /// The number of the rule that matches a line, from 1; `Some(None)` if no rule matches,
+    /// and `None` if the line is invalid.
     pub(super) fn rule_of(&self, frame: &Frame<'_>) -> Option<Option<u32>> {
         let line = match frame {
             Frame::Line(line) => statsd::parse(line, self.styles),
@@ -149,7 +148,7 @@ impl Translator {
         Some(mapped.rule_number())
     }
 
-    /// What the metrics show of the rules for StatsD names.
+    /// The values for the metrics about the mapping.
     pub(super) fn loaded_mapping(&self) -> Option<Arc<LoadedMapping>> {
         self.mapper.as_ref().map(Mapper::loaded)
     }
@@ -159,18 +158,18 @@ impl Translator {
         self.own_metrics && name.starts_with(OWN_PREFIX)
     }
 
-    /// Accepts the kinds of events that go anywhere.
+    /// Sets which kinds of events are accepted.
     pub(super) fn accept_events(&mut self, accepts: impl Fn(EventKind) -> bool) {
         self.events = EventKind::ALL.map(accepts);
     }
 
-    /// Translates a frame, and appends its changes to `updates`. `added` are
-    /// labels for every series.
+    /// Translates a frame, and appends its changes to `updates`. `added` are labels for
+    /// every series.
     ///
     /// # Errors
     ///
-    /// Why the message is rejected. Some of its changes may have been appended:
-    /// the caller removes them.
+    /// The message is rejected. Some of its changes may have been appended already: the
+    /// caller removes them.
     pub(super) fn translate<'b>(
         &self,
         frame: &Frame<'b>,
@@ -319,7 +318,7 @@ impl Translator {
         })
     }
 
-    /// The change of a value of a line, and the type of its family.
+    /// The change for a value of a line, and the kind of its family.
     fn change(
         &self,
         line: &StatsdLine<'_>,
@@ -388,7 +387,7 @@ impl Translator {
         Ok(Action::Update { hops: 0 })
     }
 
-    /// The family and the labels that the rules give a line; `None` if they drop it.
+    /// The family and labels that the rules give a line; `None` if they drop it.
     fn mapped_series(
         &self,
         mapped: &Mapped,
@@ -416,7 +415,7 @@ impl Translator {
         let own = labels
             .iter()
             .map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
-        // Of several labels of one name the last one counts.
+        // Of several labels with one name, the last one counts.
         let all: LabelPairs<'_> = match options.honor_labels {
             true => own.chain(tags).collect(),
             false => tags.into_iter().chain(own).collect(),
@@ -425,7 +424,7 @@ impl Translator {
         Ok(Some((Arc::clone(family), labels)))
     }
 
-    /// The change that sets the exposed size of a member's set.
+    /// The change that sets the exposed size of a set.
     pub(super) fn set_size(&self, member: &SetMember<'_>, count: f64) -> Update {
         Update {
             family: Arc::clone(&member.family),
@@ -487,7 +486,7 @@ impl Translator {
     }
 }
 
-/// The type that rules match.
+/// The type that rules match against.
 fn source_type(line: &StatsdLine<'_>) -> SourceType {
     match line.metric_type {
         MetricType::Counter => SourceType::Counter,
@@ -496,7 +495,7 @@ fn source_type(line: &StatsdLine<'_>) -> SourceType {
     }
 }
 
-/// Rejects messages that were forwarded too often.
+/// Rejects messages that have been forwarded too often.
 fn check_hops(hops: i64) -> Result<(), Rejection> {
     if (0..=MAX_HOPS).contains(&hops) {
         return Ok(());
@@ -506,7 +505,7 @@ fn check_hops(hops: i64) -> Result<(), Rejection> {
     Err(Rejection::new(Reason::BadOperation, problem))
 }
 
-/// Why an op is rejected that neither changes a metric nor goes to a sink.
+/// The rejection of an op that neither changes a metric nor has a sink.
 fn unknown_op(op: &str) -> Rejection {
     let sink = match op {
         "event" => "loki",
