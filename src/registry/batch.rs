@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::exposition::{Kind, LabelText};
 
-/// Updates that are checked together and then all made, or none of them.
+/// Updates that are checked together and applied whole or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Families to replace: all their series are removed before `updates` are
@@ -128,15 +128,14 @@ pub enum Change {
         /// Ignored.
         quantiles: Vec<(f64, f64)>,
     },
-    /// Add one observation to a summary that shows quantiles of recent observations.
-    /// It takes no [`Change::Summary`], and one that has taken these takes no observation.
+    /// Add one observation to a summary that shows quantiles of recent observations. A series takes
+    /// either this change or [`Change::Summary`], never both.
     ObserveQuantiles {
         /// The observed value. It is finite.
         value: f64,
         /// The weight. It is finite and at least 0.
         times: f64,
-        /// What the summary shows. Another one than before begins with no recent
-        /// observation.
+        /// What the summary shows. A different spec starts without recent observations.
         spec: Arc<QuantileSpec>,
     },
     /// Remove the series. A family is removed with its last series, and its
@@ -144,7 +143,7 @@ pub enum Change {
     Delete,
 }
 
-/// The most steps of a summary's window. Each has a sketch of up to 4 KB.
+/// Maximum number of steps in a summary's window. Each has a sketch of up to 4 KB.
 pub const MAX_AGE_BUCKETS: u32 = 100;
 
 /// The quantiles that a summary shows.
@@ -164,8 +163,8 @@ pub struct NativeSpec {
     /// The schema, from -4 to 8: schema `n` has 2^n buckets between a power of
     /// two and the next.
     pub schema: i8,
-    /// The most buckets. Past it the next coarser schema is taken, down to -4,
-    /// in which all numbers are in 266 buckets at most.
+    /// Maximum number of buckets. Beyond it, the histogram takes the next coarser schema, down to
+    /// -4, in which all numbers fit 266 buckets.
     pub max_buckets: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Handing out what has changed, to be rendered elsewhere.
+//! Hands out what has changed, to be rendered elsewhere.
 
 use std::sync::Arc;
 
@@ -22,9 +22,8 @@ pub struct DirtyBlocks {
 }
 
 impl Registry {
-    /// The most series that have to be rendered for the next
-    /// [`Registry::take_dirty`]. Where a series is added or removed, that is
-    /// its whole block.
+    /// Upper bound of the series to render for the next [`Registry::take_dirty`]. A block to which
+    /// series were added or from which they were removed counts whole.
     pub fn dirty_series(&self) -> usize {
         self.series.min(self.dirty_series)
     }
@@ -34,8 +33,8 @@ impl Registry {
         self.dirty.len()
     }
 
-    /// Takes copies of what has changed in all blocks, after moving windows on to
-    /// the latest time that the registry was given.
+    /// Takes copies of what has changed in all blocks, after moving windows on to the latest time
+    /// that the registry was given.
     ///
     /// The caller keeps the text of each block until the next copy, which may
     /// have only new values for it. A caller that loses a text, or a copy, calls
@@ -110,7 +109,7 @@ impl Registry {
         }
     }
 
-    /// Moves on the windows that show something else by now.
+    /// Moves windows on that show another value by now.
     fn advance_windows(&mut self) {
         while let Some((due, id)) = self.window_queue.first().copied() {
             if due > self.now {
@@ -130,8 +129,8 @@ impl Registry {
         }
     }
 
-    /// Records that a block has changed: it is dirty, and has to be looked at by
-    /// `expiry` for series that expire, and by `window_step` for windows.
+    /// Records that a block has changed: marks it dirty, and queues it to be checked by `expiry`
+    /// for expired series, and by `window_step` for windows.
     pub(super) fn note_change(&mut self, block_id: BlockId, expiry: u64, window_step: u64) {
         let (id, number) = block_id;
         let family = self.families[id as usize].as_deref_mut();

@@ -1,4 +1,4 @@
-//! Removing series whose time to live is over.
+//! Removes series whose time to live is over.
 
 use std::sync::Arc;
 use std::time::Instant;

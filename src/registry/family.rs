@@ -32,7 +32,7 @@ impl SeriesAddress {
     }
 }
 
-/// The most blocks of a family, so that an address fits 32 bits.
+/// Maximum number of blocks in a family, so that an address fits 32 bits.
 pub const MAX_BLOCKS: usize = u32::MAX as usize / SLOTS;
 
 /// Entry of the index. It keeps a part of the hash of the labels, so that the
@@ -72,8 +72,7 @@ pub struct Family {
     pub bounds: Option<Arc<[f64]>>,
     /// When a batch last changed it; `None` since it was restored.
     pub changed: Option<Instant>,
-    /// Number of series with values that no counter can have, counted as long as
-    /// the family is untyped.
+    /// Number of series with values that no counter can have, counted while the family is untyped.
     pub no_counters: usize,
     /// Addresses by the hash of the labels, whose texts are only in the blocks.
     index: HashTable<IndexEntry>,
@@ -117,8 +116,8 @@ impl Family {
         found.map(|entry| entry.address)
     }
 
-    /// Reads all memory that finding and changing a series reads, and returns a
-    /// sum of it. `hash` is that of the labels.
+    /// Reads all memory that finding and changing a series reads, so that it is in the cache, and
+    /// returns a sum of it. `hash` is that of the labels.
     pub fn prefetch(&self, hash: u64) -> u64 {
         let part = hash as u32;
         let entry = self
@@ -217,8 +216,8 @@ impl Family {
     ///
     /// # Errors
     ///
-    /// The labels of a series that the family has already. The family is then in
-    /// no defined state.
+    /// The labels of a series that the family has already. The family is then in an undefined
+    /// state.
     pub fn restore_block(
         &mut self,
         hasher: &RandomState,
@@ -301,7 +300,7 @@ impl Family {
         if let Ok(entry) = found {
             entry.remove();
         }
-        // The table only grows by itself.
+        // The table grows by itself, but never shrinks.
         if self.index.capacity() > 4 * self.index.len() + 64 {
             let capacity = 2 * self.index.len();
             self.index.shrink_to(capacity, IndexEntry::table_hash);

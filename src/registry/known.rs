@@ -1,8 +1,9 @@
-//! Changes of values of series that exist, made in place.
+//! Changes values of existing series in place.
 //!
-//! Most updates of a busy sender are of series that it changed before, and change only their values. A [`KnownSeries`]
-//! remembers where its series is, and [`Registry::change_known`] changes the value there: it searches for nothing, copies no
-//! state and has nothing to reserve. What else an update may do is left to [`Registry::check`].
+//! Most updates of a busy sender are of series that it changed before, and change only their
+//! values. A [`KnownSeries`] remembers where its series is, and [`Registry::change_known`] changes
+//! the value there: it searches for nothing, copies no state and has nothing to reserve.
+//! [`Registry::check`] handles all other updates.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -17,7 +18,7 @@ use super::series::ChangeContext;
 use super::time::{Nanos, deadline};
 use crate::exposition::{Kind, LabelText};
 
-/// A change that consists of numbers.
+/// A change of numbers alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValueChange {
     /// As [`Change::Add`].
@@ -33,7 +34,7 @@ pub enum ValueChange {
     },
 }
 
-/// A series that is changed often, and its place once that was found.
+/// A series that is changed often, and its place once found.
 #[derive(Debug)]
 pub struct KnownSeries {
     family: Arc<str>,
@@ -46,7 +47,7 @@ pub struct KnownSeries {
     place: Cell<Option<Place>>,
 }
 
-/// Where a series is, as long as the registry has this layout.
+/// Where a series is, while the registry has this layout.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     layout: u64,
@@ -71,27 +72,28 @@ impl KnownSeries {
         }
     }
 
-    /// Reads what [`Registry::change_known`] reads of it, and returns a sum of that.
+    /// Reads the memory that [`Registry::change_known`] reads of it, and returns a sum.
     pub fn prefetch(&self) -> u64 {
         self.place.get().map_or(0, |place| place.layout)
     }
 
-    /// What a summary shows; `None` if the series is none.
+    /// What a summary shows; `None` if the series is not a summary.
     pub(super) fn spec(&self) -> Option<&Arc<QuantileSpec>> {
         self.spec.as_ref()
     }
 }
 
 impl Registry {
-    /// Changes values in order, each as a batch of one update would, and returns how many. It ends before the first that
-    /// does more than to change a value, or that would be rejected: [`Registry::check`] knows.
+    /// Changes values in order, each as a batch of one update would, and returns how many. It stops
+    /// at the first change that would do more than change a value, or that would be rejected:
+    /// [`Registry::check`] handles these.
     pub fn change_known<'k>(
         &mut self,
         changes: impl Iterator<Item = (&'k KnownSeries, ValueChange)> + Clone,
         at: Instant,
     ) -> usize {
         let now = self.time(at);
-        // As in the planner: the reads of different series do not wait for one another.
+        // As in the planner, the reads of different series do not wait for one another.
         let read = |(known, _): (&KnownSeries, ValueChange)| {
             let place = known.place.get()?;
             let block = self.family(place.family)?.block(place.address.block())?;
@@ -139,7 +141,8 @@ impl Registry {
         Some(())
     }
 
-    /// Where a series is; `None` if it does not exist, or if an update would change more than its value.
+    /// Where a series is; `None` if it does not exist, or if an update would change more than its
+    /// value.
     fn place_of(&self, known: &KnownSeries) -> Option<Place> {
         if let Some(place) = known.place.get()
             && place.layout == self.layout
@@ -160,7 +163,8 @@ impl Registry {
 }
 
 impl KnownSeries {
-    /// Whether updates leave the family's type, help and bounds as they are. That holds as long as the family exists.
+    /// Whether updates leave the family's type, help and bounds as they are. This holds as long as
+    /// the family exists.
     fn fits(&self, family: &Family) -> bool {
         family.kind == self.kind
             && family.help.is_some() >= self.has_help

@@ -1,4 +1,4 @@
-//! How much the registry holds.
+//! Limits of the registry.
 
 /// Limits of a registry. A batch that would exceed one is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

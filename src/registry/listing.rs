@@ -1,5 +1,5 @@
-//! Reading which series exist, a few blocks at a time. The caller filters them
-//! without holding the registry's lock.
+//! Lists existing series, a few blocks at a time. The caller filters them without holding the
+//! registry's lock.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl BlockSeries {
     }
 }
 
-/// What is shown of a family in a list.
+/// A family as lists show it.
 #[derive(Debug, Clone)]
 pub struct FamilySummary {
     /// Name of the family, escaped as in [`Update::family`](super::Update::family).

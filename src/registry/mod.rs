@@ -1,5 +1,5 @@
-//! Aggregated families: families that the proxy adds up, sets and observes,
-//! while a section's text is replaced.
+//! Aggregated families: updates add to their values or set them, while a section's text is replaced
+//! as a whole.
 //!
 //! In the order in which a change passes through:
 //!
@@ -9,9 +9,9 @@
 //! - [`reservation`]: the names, series and memory that the changeset takes. The
 //!   store checks them against those of all other producers.
 //! - [`Registry::commit`] carries out the changeset as a whole.
-//! - [`known`]: changes that only change values take a shorter way.
+//! - [`known`]: a shorter way for changes of values alone.
 //! - [`family`], [`block`], [`labels`], [`series`]: how series are kept. Series
-//!   are grouped in blocks of up to 32; a change marks what has changed of its
+//!   are grouped in blocks of up to 32; a change marks what it changes in its
 //!   block and renders nothing.
 //! - [`dirty`], [`render`]: [`Registry::take_dirty`] hands out copies of what has
 //!   changed, which are rendered without the registry. Where only values have
@@ -23,10 +23,9 @@
 //! The registry is pure: time is a parameter, and there is no lock and no I/O. It
 //! knows nothing of what other producers expose.
 //!
-//! The exact values are in the blocks ([`block::Block::state`]); texts show only
-//! a part of them. A family has a name, type, help text and default bounds
-//! besides ([`family::Family`]). [`export`] makes records of this for storage, and
-//! families of records again.
+//! The exact values are in the blocks ([`block::Block::state`]); texts show only a part of them. A
+//! family also has a name, type, help text and default bounds ([`family::Family`]). [`export`]
+//! makes records of all this for storage, and families from records again.
 
 mod batch;
 mod block;
@@ -92,13 +91,13 @@ pub struct Registry {
     weight: usize,
     /// The first time that was given.
     epoch: Option<Instant>,
-    /// The registry's time then: 0 unless it continues that of an earlier one.
+    /// The registry's time at `epoch`: 0 unless it continues that of an earlier one.
     epoch_time: Nanos,
     /// The latest time that was given.
     now: Nanos,
     /// Blocks that have changed since they were last taken.
     dirty: BTreeSet<BlockId>,
-    /// The most series to render in these.
+    /// Upper bound of the series to render in these.
     dirty_series: usize,
     /// Blocks that were taken before and no longer exist.
     removed_blocks: BTreeSet<(Arc<str>, u32)>,
@@ -111,9 +110,9 @@ pub struct Registry {
     /// Blocks with windows, in the same way, by the time when one shows another
     /// value.
     window_queue: BTreeSet<(Nanos, BlockId)>,
-    /// Changes when a series is removed, since its place may then be another one's.
+    /// Changes when a series is removed, since another one may then take its place.
     layout: u64,
-    /// What storage has to be told. `None` unless changes are tracked.
+    /// Changes that storage must be told of. `None` unless changes are tracked.
     notes: Option<ChangeNotes>,
 }
 
@@ -121,7 +120,7 @@ pub struct Registry {
 /// the family or the block is removed.
 pub type BlockId = (u32, u32);
 
-/// The limits, with one for the series of a family that its numbers of blocks allow.
+/// The limits, where the series of a family are also limited by the numbers of its blocks.
 fn bounded(limits: RegistryLimits) -> RegistryLimits {
     RegistryLimits {
         series_per_family: limits.series_per_family.min(MAX_BLOCKS),

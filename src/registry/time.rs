@@ -9,7 +9,7 @@ pub type Nanos = u64;
 /// A time that never comes.
 pub const NEVER: Nanos = u64::MAX;
 
-/// When a series expires that is updated now and has this time to live.
+/// The deadline of a series that is updated now and has this time to live.
 pub fn deadline(now: Nanos, ttl: Option<Duration>) -> Nanos {
     ttl.map_or(NEVER, |ttl| {
         let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(NEVER);

@@ -1,4 +1,4 @@
-//! Changing a value in its place.
+//! Changes values in place.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use crate::registry::series::{ChangeContext, changed_number};
 use crate::registry::time::{NEVER, Nanos};
 
 impl Block {
-    /// Changes the value of the series in a slot, and returns when it next changes without an update. `None` if nothing was
-    /// changed: the series would take other lines or more memory, or the change is not valid.
+    /// Changes the value of the series in a slot, and returns when it next changes without an
+    /// update. `None` if nothing was changed, because the series would take other lines or more
+    /// memory, or because the change is not valid.
     pub fn change(
         &mut self,
         slot: usize,

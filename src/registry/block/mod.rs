@@ -17,8 +17,8 @@ use super::series::window::Window;
 use super::time::{NEVER, Nanos};
 use crate::exposition::Kind;
 
-/// The most series in a block. Where a few of very many series change, small
-/// blocks leave less to render; each costs 300 bytes.
+/// Maximum number of series in a block. Where a few of very many series change, small blocks leave
+/// less to render; each costs 300 bytes.
 pub const SLOTS: usize = 32;
 
 /// A block with at least this many lines takes no more series, so that one
@@ -77,7 +77,7 @@ pub enum BlockValues {
 }
 
 impl BlockValues {
-    /// Gives back the memory of the value in a free slot.
+    /// Frees the memory of the value in a free slot.
     pub fn clear(&mut self, slot: usize) {
         match self {
             BlockValues::Numbers(_) => {}
@@ -97,7 +97,7 @@ pub enum Dirty {
 }
 
 impl Dirty {
-    /// The most series that have to be rendered.
+    /// Upper bound of the series to render.
     pub fn series(self) -> u8 {
         match self {
             Dirty::Values(slots) => slots.count_ones() as u8,
@@ -126,7 +126,7 @@ fn slots_of(mut bits: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Block {
-    /// An empty block of a family of that type.
+    /// An empty block of a family of this type.
     pub fn new(kind: Kind) -> Self {
         Block {
             labels: LabelTexts::new(),
@@ -181,14 +181,14 @@ impl Block {
         self.is_shown = true;
     }
 
-    /// Records that the output has a text of the block, and perhaps native
-    /// histograms, which are of an earlier one.
+    /// Records that the output has a text of the block, and perhaps native histograms, which may be
+    /// outdated.
     pub fn mark_shown(&mut self) {
         self.is_shown = true;
         self.shows_natives = true;
     }
 
-    /// Whether native histograms of the block are shown, or are to be shown.
+    /// Whether native histograms of the block are shown or will be.
     pub fn has_natives(&self) -> bool {
         self.native_slots != 0 || self.shows_natives
     }
@@ -199,15 +199,15 @@ impl Block {
         self.shows_natives = self.native_slots != 0;
     }
 
-    /// Reads memory that changing the series in a slot reads, and returns a sum of
-    /// it.
+    /// Reads the memory that a change of the series in a slot reads, so that it is in the cache.
+    /// The sum that it returns has no meaning, but keeps the reads from being removed.
     pub fn prefetch(&self, slot: usize) -> u64 {
         let labels = self.labels.bytes(slot).unwrap_or_default();
         let ends = [labels.first(), labels.last()].map(|end| u64::from(*end.unwrap_or(&0)));
         self.prefetch_value(slot) ^ ends[0] ^ ends[1]
     }
 
-    /// The same without the labels, for a series whose place is known.
+    /// Like [`prefetch`](Self::prefetch) without the labels, for a series whose place is known.
     pub fn prefetch_value(&self, slot: usize) -> u64 {
         let value = match &self.values {
             BlockValues::Numbers(numbers) => numbers.get(slot).map(|number| number.to_bits()),
@@ -440,7 +440,7 @@ impl Block {
             .unwrap_or(NEVER)
     }
 
-    /// Moves all windows on to `now`, also those of quantiles.
+    /// Moves all windows, including those of quantiles, on to `now`.
     pub fn advance_windows(&mut self, now: Nanos) {
         if let BlockValues::Summaries(summaries) = &mut self.values {
             for (slot, summary) in summaries.iter_mut().enumerate() {
@@ -463,7 +463,7 @@ impl Block {
         }
     }
 
-    /// Gives back memory that is reserved for more series.
+    /// Frees memory that is reserved for more series.
     fn shrink(&mut self) {
         self.labels.rebuild(self.labels.len());
         match &mut self.values {

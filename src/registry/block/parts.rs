@@ -8,8 +8,7 @@ use crate::registry::labels::LabelTexts;
 use crate::registry::series::window::Window;
 use crate::registry::time::{NEVER, Nanos};
 
-/// All that is needed to make a block again. Labels are shared with the block,
-/// not copied.
+/// Everything needed to make a block again. Labels are shared with the block, not copied.
 #[derive(Debug, Clone)]
 pub struct BlockParts {
     pub(in crate::registry) labels: LabelTexts,
@@ -39,8 +38,8 @@ impl Block {
         }
     }
 
-    /// The block with that state. `values` are of the type that `kind` has, one for
-    /// each slot that has labels.
+    /// The block with this state. `values` are of the type that `kind` has, one for each slot that
+    /// has labels.
     pub fn of_parts(kind: Kind, parts: BlockParts) -> Self {
         let mut block = Block::new(kind);
         block.labels = parts.labels;

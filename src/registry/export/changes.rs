@@ -11,8 +11,8 @@ use crate::registry::block::Block;
 use crate::registry::block::parts::BlockParts;
 use crate::registry::{BlockId, Registry};
 
-/// The most notes. Past it, everything counts as changed. More notes than blocks
-/// come only of families that come and go while nobody takes the changes. Tests reach it.
+/// Maximum number of notes. Beyond it, everything counts as changed. There are more notes than
+/// blocks only if families come and go while nobody takes the changes. Tests reach the limit.
 const MAX_NOTES: usize = if cfg!(test) { 40 } else { 1 << 20 };
 
 /// What has changed since the last copy.
@@ -137,7 +137,7 @@ impl Registry {
         }
     }
 
-    /// The number of noted changes. After they were dropped, it is not meaningful.
+    /// The number of noted changes; meaningless after notes were dropped.
     pub fn noted(&self) -> usize {
         self.notes.as_ref().map_or(0, ChangeNotes::len)
     }
@@ -181,8 +181,8 @@ impl Registry {
         self.notes = Some(notes);
     }
 
-    /// The relation of the registry's time to the wall clock. `None` before the
-    /// first time that the registry was given.
+    /// The relation of the registry's time to the wall clock. `None` until the registry is given a
+    /// time.
     pub fn clock(&self, now: Now) -> Option<ClockRecord> {
         self.epoch?;
         Some(ClockRecord {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::exposition::number_text;
 
-/// A number that is stored exactly. In formats for people, those that JSON cannot
-/// write are texts: `"NaN"`, `"+Inf"`, `"-Inf"`.
+/// A number that is stored exactly. Formats for people write numbers that JSON lacks as texts:
+/// `"NaN"`, `"+Inf"`, `"-Inf"`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Exact(pub f64);
 

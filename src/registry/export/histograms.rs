@@ -1,4 +1,4 @@
-//! What is stored of histograms.
+//! The stored form of histograms.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub struct HistogramRecord {
     pub count: Exact,
     /// Sum of the observations.
     pub sum: Option<Exact>,
-    /// What the counts leave out, in units of 2^-64: for each bound, and then
-    /// for the number of all.
+    /// Fractions that the counts leave out, in units of 2^-64: one for each bound, then one for the
+    /// number of all observations.
     pub fractions: Option<Vec<u64>>,
 }
 
@@ -30,19 +30,18 @@ pub struct HistogramRecord {
 pub struct NativeRecord {
     /// The current schema.
     pub schema: i8,
-    /// The most buckets.
+    /// Maximum number of buckets.
     pub max_buckets: u32,
     /// The place of each bucket.
     pub places: Vec<i32>,
-    /// Its count.
+    /// The count of each bucket.
     pub counts: Vec<Exact>,
-    /// What the counts leave out, in units of 2^-64. Empty if that is nothing.
+    /// Fractions that the counts leave out, in units of 2^-64. Empty if there are none.
     pub fractions: Vec<u64>,
 }
 
 impl HistogramRecord {
-    /// The record of a histogram. Its bounds are added to `bounds` unless they are
-    /// there.
+    /// The record of a histogram. Its bounds are added to `bounds` unless they are already there.
     pub fn of<'b>(histogram: &'b Histogram, bounds: &mut Vec<&'b Arc<[f64]>>) -> Self {
         let own = &histogram.bounds;
         let is_own = |other: &&Arc<[f64]>| Arc::ptr_eq(other, own) || ***other == **own;

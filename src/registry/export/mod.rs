@@ -1,8 +1,7 @@
 //! The registry's state as records, and back.
 //!
-//! [`changes`] notes what changes and copies it under the registry's lock.
-//! [`records`] is the form in which the copies are stored, and is made without
-//! the lock. [`restore`] makes families of records again.
+//! [`changes`] notes what changes and copies it under the registry's lock. [`records`] turns the
+//! copies into their stored form without the lock. [`restore`] makes families from records again.
 //!
 //! A block is exported whole, since it is small. Its deadlines and windows count
 //! from the registry's own time, whose relation to the wall clock is a

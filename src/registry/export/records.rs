@@ -1,4 +1,4 @@
-//! What is stored of aggregated families.
+//! The stored form of aggregated families.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,8 +25,7 @@ use crate::registry::time::NEVER;
 pub struct ClockRecord {
     /// Wall time in nanoseconds since 1970.
     pub wall: u64,
-    /// The registry's time then, in nanoseconds. Deadlines and windows count in
-    /// it.
+    /// The registry's time at that moment, in nanoseconds. Deadlines and windows use it.
     pub time: u64,
 }
 
@@ -74,7 +73,7 @@ pub enum ValueRecord {
     Number(Exact),
     /// A gauge that shows a sliding window.
     Window {
-        /// Whether the mean is shown, or else the sum.
+        /// Whether the mean is shown instead of the sum.
         mean: bool,
         /// Length of a step in nanoseconds.
         step: u64,
@@ -89,7 +88,7 @@ pub enum ValueRecord {
         sum: Option<Exact>,
         /// Number of observations.
         count: Option<Exact>,
-        /// What the count leaves out, in units of 2^-64.
+        /// The fraction that the count leaves out, in units of 2^-64.
         fraction: u64,
     },
     /// A summary with quantiles of recent observations, which are not stored.
@@ -98,7 +97,7 @@ pub enum ValueRecord {
         sum: Option<Exact>,
         /// Number of observations.
         count: Option<Exact>,
-        /// What the count leaves out, in units of 2^-64.
+        /// The fraction that the count leaves out, in units of 2^-64.
         fraction: u64,
         /// The quantiles.
         quantiles: Vec<Exact>,
@@ -141,8 +140,8 @@ impl BlockRecord<'_> {
         }
     }
 
-    /// The block of the record. `shared` are bounds of histograms that may be the
-    /// same as these; new ones are added.
+    /// The block of the record. Histograms take equal bounds from `shared`; new ones are added
+    /// there.
     ///
     /// # Errors
     ///
@@ -283,7 +282,7 @@ impl ValueRecord {
                     max_age: Duration::from_nanos(*max_age),
                     age_buckets: *age_buckets,
                 };
-                // Without observations it does not matter what the time is.
+                // Without observations, the time does not matter.
                 let quantiles = Quantiles::new(Arc::new(spec), 0);
                 Ok(Summary {
                     sum: sum.map(|sum| sum.0),
@@ -308,13 +307,13 @@ impl ValueRecord {
     }
 }
 
-/// The bounds as one of `shared`, or added to it.
+/// Returns equal bounds from `shared`, or adds these.
 ///
 /// # Errors
 ///
 /// The bounds are not those of a histogram.
 pub fn share(bounds: &[Exact], shared: &mut Vec<Arc<[f64]>>) -> Result<Arc<[f64]>, &'static str> {
-    /// The most bounds that are compared. Nearly all families have one.
+    /// How many of `shared` are compared. Nearly all families have only one set of bounds.
     const MOST: usize = 16;
     let same = |other: &&Arc<[f64]>| {
         let mut pairs = other.iter().zip(bounds);

@@ -1,4 +1,4 @@
-//! Makes families of records again.
+//! Makes families from records again.
 
 use std::sync::Arc;
 
@@ -58,12 +58,12 @@ impl StoredFamily {
     }
 }
 
-/// A family that can be added to the registry, and what it takes.
+/// A family that can be added to the registry, and what it needs.
 #[derive(Debug)]
 pub struct RestoredFamily {
     family: Family,
-    /// What it takes of names, series lines and memory. The numbers beside the
-    /// lines' hashes are those of [`RestoredFamily::series_name`].
+    /// Names, series lines and memory that it needs. The numbers beside the lines' hashes are those
+    /// of [`RestoredFamily::series_name`].
     pub reservation: Reservation,
     /// Blocks that have lost series, which expired meanwhile.
     pub shortened: Vec<u32>,
@@ -92,19 +92,19 @@ impl RestoredFamily {
 }
 
 impl Registry {
-    /// Continues the time of an earlier registry. To be called before anything
-    /// else. If the wall clock is behind, no time has passed.
+    /// Continues the time of an earlier registry. Call this before anything else. If the wall clock
+    /// is behind, no time has passed.
     pub fn restore_clock(&mut self, clock: ClockRecord, now: Now) {
         let passed = now.unix_nanos().saturating_sub(clock.wall);
-        // Below the time that never comes, by more than a century.
+        // More than a century before `NEVER`.
         let time = clock.time.saturating_add(passed).min(NEVER / 2);
         self.epoch = Some(now.tick);
         self.epoch_time = time;
         self.now = time;
     }
 
-    /// Makes a family of what is stored of it, without the series that have
-    /// expired. Changes nothing.
+    /// Makes a family from its records, without the series that have expired. Does not change the
+    /// registry.
     ///
     /// # Errors
     ///
@@ -173,8 +173,8 @@ impl Registry {
         }
     }
 
-    /// No family ever has more blocks than series, so a number far above the limit
-    /// of series is not one of a block.
+    /// Checks a block's number. A family never has more blocks than series, so a number far above
+    /// the limit of series is invalid.
     fn check_number(&self, name: &str, number: u32) -> Result<(), String> {
         let usual = RegistryLimits::default().series_per_family;
         let limit = self.limits.series_per_family.max(usual);
@@ -220,7 +220,7 @@ impl Registry {
     }
 }
 
-/// Checks that a family of that type can have the block.
+/// Checks that a family of this type can have the block.
 fn check_type(name: &str, kind: Kind, parts: &BlockParts) -> Result<(), String> {
     let fits = match &parts.values {
         BlockValues::Histograms(_) => kind == Kind::Histogram,

@@ -1,4 +1,4 @@
-//! The end of planning: checks of the batch as a whole, and its reservation.
+//! The end of planning: checks the batch as a whole, and makes its reservation.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::RandomState;

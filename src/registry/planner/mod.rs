@@ -50,7 +50,7 @@ pub(super) struct Planner<'r> {
     /// Indexes of series. Empty if the batch has one update only.
     series_by_labels: HashTable<u32>,
     has_one_update: bool,
-    /// Index of the family of the last update, which is mostly that of the next.
+    /// Index of the last update's family, which is mostly that of the next one too.
     last_family: usize,
 }
 

@@ -20,8 +20,7 @@ use crate::exposition::{
     NativeHistogram, label_pairs, needs_quotes, write_bound, write_number, write_series,
 };
 
-/// A copy of what has changed in a block. It is rendered while the registry
-/// goes on.
+/// A copy of what has changed in a block. It is rendered while the registry changes further.
 #[derive(Debug)]
 pub struct DirtyBlock {
     /// The block.
@@ -89,8 +88,8 @@ impl DirtyBlock {
         }
     }
 
-    /// The lines of all series. `None` if only values have changed: then the last
-    /// text has to be [patched](DirtyBlock::patch).
+    /// The lines of all series. `None` if only values have changed; then the last text must be
+    /// [patched](DirtyBlock::patch).
     pub fn render(&self, buffers: &mut RenderBuffers) -> Option<Bytes> {
         match &self.content {
             DirtyContent::Whole(whole) => {
@@ -100,13 +99,11 @@ impl DirtyBlock {
         }
     }
 
-    /// The lines of all series, made from `before`, the text that was made of the
-    /// block last. `lines` are the [`DirtyBlocks::lines`](super::DirtyBlocks::lines)
-    /// that were taken together with this block.
+    /// The lines of all series, made from `before`, the block's last text. `lines` are the
+    /// [`DirtyBlocks::lines`](super::DirtyBlocks::lines) that were taken together with this block.
     ///
-    /// `None` if the block has to be rendered whole, or if `before` does not have
-    /// the lines: then ask for the whole block with
-    /// [`Registry::mark_dirty`](super::Registry::mark_dirty).
+    /// `None` if the block must be rendered whole, or if `before` does not have the lines: then ask
+    /// for the whole block with [`Registry::mark_dirty`](super::Registry::mark_dirty).
     pub fn patch<'b>(
         &self,
         lines: &[LineValue],
@@ -285,8 +282,8 @@ impl<'n> SeriesWriter<'n> {
     }
 }
 
-/// Splits labels, which are sorted by name, where one of another name belongs. So a series
-/// has only one spelling, and one hash.
+/// Splits labels, which are sorted by name, where the label `name` belongs. So a series has only
+/// one spelling, and one hash.
 fn split_at<'l>(labels: &'l str, name: &str) -> (&'l str, &'l str) {
     let mut pairs = label_pairs(labels);
     loop {

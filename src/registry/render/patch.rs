@@ -1,4 +1,4 @@
-//! Replacing values in a rendered text. Everything else is copied.
+//! Replaces values in a rendered text, and copies everything else.
 
 use memchr::{memchr_iter, memrchr};
 

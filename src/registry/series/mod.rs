@@ -40,7 +40,7 @@ pub struct ChangeContext<'a> {
     /// Type of the family.
     pub kind: Kind,
     pub bounds_policy: BoundsPolicy,
-    /// The most bounds that a histogram may have.
+    /// Maximum number of bounds in a histogram.
     pub max_bounds: usize,
     pub now: Nanos,
     /// Bounds of the family's histograms, if it has had any.
@@ -171,7 +171,7 @@ impl SeriesState {
     }
 }
 
-/// A number after a change. `None` for a new series.
+/// A number after a change; `before` is `None` for a new series.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
 //! The native part of a histogram: buckets whose bounds grow by a constant factor.
 //!
-//! Schema `n` has 2^n buckets between a power of two and the next. Bucket 0 ends at 1. Buckets exist once they have an
-//! observation. If there are more than the limit, two neighbours become one, as in Prometheus' library for Go.
+//! Schema `n` has 2^n buckets between a power of two and the next. Bucket 0 ends at 1. Buckets
+//! exist once they have an observation. Past the limit, each two neighbours become one, as in
+//! Prometheus' library for Go.
 //!
 //! Source: <https://prometheus.io/docs/specs/native_histograms/>.
 
@@ -11,40 +12,41 @@ use super::histogram::{HALF, add_to_count, split_count};
 use crate::exposition::protobuf::{ClassicPart, NativeParts, native_message};
 use crate::registry::batch::NativeSpec;
 
-/// What is not farther from 0 is in the zero bucket: the default of Prometheus' library for Go, 2^-128.
+/// Values that are not farther from 0 are in the zero bucket. 2^-128 is the default of Prometheus'
+/// library for Go.
 const ZERO_THRESHOLD: f64 = f64::from_bits((1023 - 128) << 52);
 
 /// The finest and the coarsest schema.
 pub const FINEST: i8 = 8;
 pub const COARSEST: i8 = -4;
 
-/// More than the number of any bucket: of the finest schema they are -32,767 to 262,144.
+/// More than the number of any bucket. In the finest schema they go from -32,767 to 262,144.
 const OFFSET: i32 = 1 << 20;
 
-/// The buckets that a weight counts at once, so that few observations change it.
+/// Weights count buckets in steps of this size, so that few observations change a weight.
 const WEIGHT_STEP: usize = 16;
 
 /// Up to this count every whole number is exact.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The first bounds of a power of two in the finest schema, from a half on.
+/// Bounds of the finest schema, from 0.5 to just below 1.
 static BOUNDS: LazyLock<[f64; 256]> =
     LazyLock::new(|| std::array::from_fn(|index| (index as f64 / 256.0).exp2() / 2.0));
 
 /// The native part of one histogram.
 ///
-/// Buckets are in the order of their bounds, each at a place: the number of the bucket plus an offset above zero, the negative of
-/// that below, and 0 for the zero bucket.
+/// Buckets are in the order of their bounds, each at a place: the number of the bucket plus an
+/// offset above zero, the negative of that below, and 0 for the zero bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Native {
     /// The current schema, which the limit makes coarser.
     schema: i8,
-    /// The most buckets, without the zero bucket.
+    /// Maximum number of buckets, without the zero bucket.
     max_buckets: u32,
     places: Vec<i32>,
     counts: Vec<f64>,
-    /// Fractions of the counts in units of 2^-64, as in [`Fractions`](super::histogram::Fractions), but from 0 on. Empty until a
-    /// count with a fraction is added.
+    /// Fractions of the counts in units of 2^-64, as in [`Fractions`](super::histogram::Fractions),
+    /// but starting at 0. Empty until a count with a fraction is added.
     fractions: Vec<u64>,
 }
 
@@ -60,7 +62,7 @@ impl Native {
         }
     }
 
-    /// The native part of a stored one.
+    /// The native part of a stored histogram.
     ///
     /// # Errors
     ///
@@ -114,8 +116,8 @@ impl Native {
         FIXED + self.places.len().next_multiple_of(WEIGHT_STEP) * (BUCKET + fraction)
     }
 
-    /// Whether an observation leaves the weight as it is: it needs no other bucket where
-    /// that would begin a step or exceed the limit.
+    /// Whether an observation leaves the weight as it is: it needs no new bucket that would begin a
+    /// step or exceed the limit.
     pub fn has_room_for(&self, value: f64, times: f64) -> bool {
         let has_fractions = times.fract() == 0.0 || !self.fractions.is_empty();
         let buckets = self.places.len();
@@ -156,7 +158,7 @@ impl Native {
         self.places.len() - usize::from(self.places.binary_search(&0).is_ok())
     }
 
-    /// Halves the resolution: each bucket takes what is in two.
+    /// Halves the resolution: each two neighbouring buckets become one.
     fn halve(&mut self) {
         self.schema -= 1;
         let mut kept = 0;
@@ -202,9 +204,11 @@ impl Native {
         if value < 0.0 { -place } else { place }
     }
 
-    /// The encoded message `io.prometheus.client.Histogram` with a classic part; `None` if the counts are too large to be exact.
+    /// The encoded message `io.prometheus.client.Histogram` with a classic part; `None` if the
+    /// counts are too large to be exact.
     ///
-    /// Counts are rounded so that they add up to that of all observations, as the cumulative ones of classic buckets do.
+    /// Counts are rounded so that they add up to the number of all observations, as the cumulative
+    /// counts of classic buckets do.
     pub fn message(&self, classic: &ClassicPart<'_>) -> Option<Vec<u8>> {
         let (mut whole, mut fraction) = (0.0, HALF);
         let mut rounded = Vec::with_capacity(self.places.len());
@@ -245,8 +249,9 @@ fn coarser(number: i32, steps: u32) -> i32 {
 }
 
 impl NativeSpec {
-    /// The schema with the largest factor from one bucket to the next that is not above `factor`, between those of the finest and
-    /// the coarsest one. `None` if the factor is 1 or less, which asks for no native buckets.
+    /// The schema with the largest factor from one bucket to the next that is at most `factor`,
+    /// between the finest and the coarsest one. `None` if the factor is 1 or less, which asks for
+    /// no native buckets.
     pub fn schema_of(factor: f64) -> Option<i8> {
         if factor <= 1.0 {
             return None;

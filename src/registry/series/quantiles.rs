@@ -1,8 +1,8 @@
-//! Quantiles of recent observations: a sketch for each step of time.
+//! Quantiles of recent observations, with one sketch for each step of time.
 //!
-//! A summary of Prometheus' libraries keeps `age_buckets` streams, each a step younger than the one before, and shows the oldest.
-//! Here each step has a sketch, and what is shown is all of them merged: that is the same span of time, and an observation
-//! changes one sketch.
+//! A summary of Prometheus' libraries keeps `age_buckets` streams, each a step younger than the one
+//! before, and shows the oldest. Here each step has a sketch, and the summary shows all of them
+//! merged: that is the same span of time, and an observation changes only one sketch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::registry::time::Nanos;
 /// The relative error of a shown quantile.
 const ERROR: f64 = 0.01;
 
-/// The most bins of a sketch. They span a factor of 28,000 between the greatest and the least value that have this error;
-/// what is less counts as the least.
+/// Maximum number of bins in a sketch. They span a factor of 28,000 between the greatest and the
+/// least value with this error; lesser values count as the least.
 const MAX_BINS: u32 = 512;
 
 /// The least value that differs from 0.
 const LEAST: f64 = 1e-9;
 
-/// Approximate memory of a sketch, in bytes: most have far fewer bins than they may.
+/// Approximate memory of a sketch, in bytes: most have far fewer bins than the maximum.
 const SKETCH_WEIGHT: usize = 2048;
 
 /// Recent observations of one series.
@@ -33,7 +33,8 @@ pub struct Quantiles {
     step: Nanos,
     /// Number of the current step, counted from time 0.
     newest: u64,
-    /// The sketches of steps that have observations, by their numbers modulo the number of steps. Copies share them.
+    /// The sketches of steps that have observations, by their numbers modulo the number of steps.
+    /// Copies share them.
     sketches: Box<[Option<Arc<DDSketch>>]>,
 }
 
@@ -51,7 +52,7 @@ impl Quantiles {
         }
     }
 
-    /// What it shows.
+    /// What the summary shows.
     pub fn spec(&self) -> &Arc<QuantileSpec> {
         &self.spec
     }
@@ -87,7 +88,8 @@ impl Quantiles {
         }
     }
 
-    /// Moves on to the step that contains `now`. Time does not go back. Returns whether observations are forgotten.
+    /// Moves on to the step that contains `now`. Time does not go back. Returns whether
+    /// observations were forgotten.
     pub fn advance(&mut self, now: Nanos) -> bool {
         let newest = now / self.step;
         if newest <= self.newest {
@@ -112,7 +114,7 @@ impl Quantiles {
         for more in held {
             merge(Arc::make_mut(&mut all), more);
         }
-        // The sketch shows the middle of a bin, which may be beyond all values.
+        // A sketch returns the middle of a bin, which may be beyond all values.
         let (least, greatest) = (all.min().unwrap_or(f64::NAN), all.max().unwrap_or(f64::NAN));
         let value = |quantile: &f64| {
             let value = all.quantile(*quantile).ok().flatten()?;
@@ -160,7 +162,7 @@ fn empty() -> DDSketch {
     DDSketch::new(Config::new(ERROR, MAX_BINS, LEAST))
 }
 
-/// All sketches have one configuration, and then merging does not fail.
+/// All sketches have the same configuration, so merging does not fail.
 fn merge(sketch: &mut DDSketch, other: &DDSketch) {
     let merged = sketch.merge(other);
     debug_assert!(merged.is_ok(), "sketches differ in their configuration");
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_keeps_what_it_was() {
+    fn a_copy_does_not_change() {
         let mut held = quantiles(2);
         held.observe(1.0, 1.0, 0);
         let before = held.clone();
@@ -215,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each quantile is near the value of its rank, with weights as if each value had come so often.
+        /// Each quantile is near the value of its rank. A value counts as often as its weight says.
         #[test]
         fn quantiles_are_near_those_of_a_sorted_list(
             values in proptest::collection::vec((-1e3..1e3, 1..20_u32), 1..50),

@@ -104,8 +104,8 @@ impl Summary {
         Ok(summary)
     }
 
-    /// Like [`observed`](Self::observed), but changes nothing and returns `None` where that would fail, or where the summary
-    /// would get other lines or lose its recent observations.
+    /// Like [`observed`](Self::observed), but changes nothing and returns `None` where that would
+    /// fail, or where the summary would get other lines or lose its recent observations.
     pub fn observe_in_place(
         &mut self,
         (value, times): (f64, f64),

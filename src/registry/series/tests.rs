@@ -270,7 +270,7 @@ fn a_summary_has_observations_or_pushed_sums() {
     };
     assert_eq!(again.values().collect::<Vec<_>>(), [2.0, 2.0, 10.0, 5.0]);
     assert!(again.next_step() < NEVER);
-    // Other quantiles begin without recent observations, and go on with sum and count.
+    // Other quantiles begin without recent observations, and keep sum and count.
     let other = observe(Some(SeriesState::Summary(again.clone())), &[0.9]).unwrap();
     let SeriesState::Summary(other) = other else {
         panic!("not a summary");

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Values of the last `STEPS` steps of time, each step summed up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
-    /// Whether the mean is shown, or else the sum.
+    /// Whether the mean is shown instead of the sum.
     mean: bool,
     /// Length of a step.
     step: Nanos,
@@ -76,7 +76,7 @@ impl Window {
         Some(window)
     }
 
-    /// Whether the mean is shown, or else the sum.
+    /// Whether the mean is shown instead of the sum.
     pub fn is_mean(&self) -> bool {
         self.mean
     }
@@ -95,7 +95,7 @@ impl Window {
         })
     }
 
-    /// Whether both show the same of the same span.
+    /// Whether both show the same function over the same span.
     pub fn is_like(&self, other: &Window) -> bool {
         self.mean == other.mean && self.step == other.step
     }

@@ -168,7 +168,7 @@ fn changed_lines_of_a_histogram_are_numbered() {
         [(4, 2.0), (5, 2.0), (6, 4.0), (7, 1.0), (8, 4.0)],
         "the first series has four lines"
     );
-    // Another bound makes other lines, though the same number.
+    // Another bound changes the lines, but not their number.
     push(&mut registry, "1", &[1.0]);
     assert!(!is_part(&registry.take_dirty().blocks[0]));
 }

@@ -245,9 +245,8 @@ impl Histogram {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if the policy does not allow the pushed bounds, if the
-    /// histogram has native buckets, or if a sum becomes infinite. The histogram
-    /// is then in no defined state.
+    /// A [`Rejection`] if the policy does not allow the pushed bounds, if the histogram has native
+    /// buckets, or if a sum becomes infinite. The histogram is then in an undefined state.
     pub fn merge(
         &mut self,
         pushed: &PushedHistogram,
@@ -325,8 +324,8 @@ impl Histogram {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if a number is not valid, or if a sum becomes infinite.
-    /// The histogram is then in no defined state.
+    /// A [`Rejection`] if a number is not valid, or if a sum becomes infinite. The histogram is
+    /// then in an undefined state.
     pub fn observe(
         &mut self,
         value: f64,
@@ -356,8 +355,8 @@ impl Histogram {
         self.check_finite(series)
     }
 
-    /// Like [`observe`](Self::observe), but changes nothing and returns `None` where that would fail, or where the histogram
-    /// would get other lines or take more memory.
+    /// Like [`observe`](Self::observe), but changes nothing and returns `None` where that would
+    /// fail, or where the histogram would get other lines or take more memory.
     pub fn observe_in_place(
         &mut self,
         value: f64,
@@ -378,8 +377,7 @@ impl Histogram {
         self.observe(value, times, series).ok()
     }
 
-    /// Bounds that both have; `None` if these would be none, but the histogram
-    /// has some.
+    /// Bounds that both have. `None` if there are none, although the histogram has bounds.
     fn common_bounds(&self, pushed: &PushedHistogram) -> Option<Vec<f64>> {
         let is_common = |bound: &&f64| {
             let found = pushed.bounds.binary_search_by(|b| b.total_cmp(bound));
@@ -396,7 +394,7 @@ impl Histogram {
         bounds
     }
 
-    /// Counts and sums that only grow become infinite in the end.
+    /// Checks that counts and sums are finite, since those that only grow end at infinity.
     fn check_finite(&self, series: SeriesName<'_>) -> Result<(), Rejection> {
         series.check_finite("the resulting count", self.count)?;
         series.check_finite("the resulting sum", self.sum.unwrap_or_default())

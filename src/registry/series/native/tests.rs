@@ -10,7 +10,8 @@ fn native(schema: i8) -> Native {
     })
 }
 
-/// The number of a value's bucket; `None` for the zero bucket. Those below zero are as above, with the sign `-1`.
+/// The number of a value's bucket; `None` for the zero bucket. Below zero, numbers are as above,
+/// with the sign `-1`.
 fn bucket(schema: i8, value: f64) -> Option<(i32, i32)> {
     let place = native(schema).place_of(value);
     (place != 0).then(|| (place.signum(), place.abs() - OFFSET))
@@ -93,7 +94,7 @@ fn a_bucket_has_its_upper_bound() {
 }
 
 #[test]
-fn what_is_near_zero_is_in_the_zero_bucket() {
+fn values_near_zero_are_in_the_zero_bucket() {
     for value in [0.0, -0.0, f64::MIN_POSITIVE, 5e-324, ZERO_THRESHOLD] {
         assert_eq!(bucket(3, value), None, "{value}");
         assert_eq!(bucket(3, -value), None, "-{value}");
@@ -123,7 +124,7 @@ fn the_message_has_all_buckets() {
 }
 
 #[test]
-fn a_message_whose_counts_would_not_add_up_is_none() {
+fn counts_that_would_not_add_up_give_no_message() {
     let mut native = native(0);
     native.observe(1.0, 2.0);
     let message = |native: &Native, count| {
