@@ -263,7 +263,7 @@ mod tests {
     use crate::config::settle;
 
     #[test]
-    fn the_listener_for_checks_comes_first_and_one_that_can_be_asked() {
+    fn listeners_for_checks_are_asked_first_if_possible() {
         for (text, expected) in [
             ("", "exporter.scrape_expose_endpoint 0.0.0.0:6555"),
             (

@@ -5,12 +5,12 @@ use crate::registry::RegistryLimits;
 /// Limits of the store. A write or batch past a limit is rejected.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
-    /// The most apps. Targets are bounded by the configuration.
+    /// Maximum number of apps. Targets are bounded by the configuration.
     pub apps: usize,
-    /// The most pushed groups.
+    /// Maximum number of pushed groups.
     pub groups: usize,
-    /// The most memory for the registry and for all sections but the proxy's own, in bytes:
-    /// their text, and what is kept to find families and series.
+    /// Maximum memory of the registry and of all sections but the proxy's own, in bytes: their
+    /// text, and what is kept to find families and series.
     pub bytes: usize,
     /// The limits of aggregated families.
     pub registry: RegistryLimits,

@@ -220,7 +220,7 @@ impl From<&Rejection> for Reason {
 /// Why a batch of operations was rejected. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BatchRejection {
-    /// It does not fit with itself, or with the aggregated families.
+    /// It contradicts itself or the aggregated families.
     #[error(transparent)]
     Registry(#[from] registry::Rejection),
     /// A section exposes the family with another kind.

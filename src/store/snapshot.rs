@@ -194,7 +194,7 @@ impl Snapshot {
         }
     }
 
-    /// Bytes of text. Text in other formats than the canonical one is made for it.
+    /// Bytes of text. Makes the text, unless the format is the canonical one.
     pub fn len(&self) -> usize {
         if self.format == OutputFormat::Canonical {
             return self.len;

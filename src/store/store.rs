@@ -85,7 +85,7 @@ impl Store {
         counts.map(|(of, count)| (of, count.load(Ordering::Relaxed)))
     }
 
-    /// The limits of now.
+    /// The current limits.
     pub(in crate::store) fn limits(&self) -> StoreLimits {
         *self.limits.load()
     }
@@ -113,8 +113,8 @@ impl Store {
     }
 
     // No push should cause a panic under these locks. After a panic, one section can be
-    // inconsistent. Continuing with the others is better than
-    // rejecting every push and scrape from then on.
+    // inconsistent. Continuing with the others is better than rejecting every push and scrape from
+    // then on.
     pub(in crate::store) fn read(&self) -> RwLockReadGuard<'_, SectionTable> {
         self.sections.read().unwrap_or_else(PoisonError::into_inner)
     }

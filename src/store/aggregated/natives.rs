@@ -37,7 +37,8 @@ fn operate(store: &Store, updates: Vec<Update>, now: Now) -> Result<(), BatchRej
     store.operate(batch, now)
 }
 
-/// The counts of the native buckets of each series. The kept messages equal the encoding of everything.
+/// The counts of the native buckets of each series. Checks that the kept messages equal a new
+/// encoding of everything.
 fn shown(store: &Store) -> BTreeMap<String, Vec<String>> {
     let snapshot = store.snapshot_with_natives();
     let mut known = NativeHistograms::default();
@@ -67,7 +68,7 @@ fn counts<const N: usize>(series: [(&str, &[&str]); N]) -> BTreeMap<String, Vec<
 }
 
 #[test]
-fn native_histograms_are_shown_as_they_are_when_they_are_asked_for() {
+fn native_histograms_are_encoded_when_a_reader_asks() {
     let (store, now) = (store(), Now::read());
     let both = vec![observe("h", "a", 1.0, 9), observe("h", "b", 3.0, 0)];
     operate(&store, both, now).unwrap();
@@ -86,7 +87,7 @@ fn native_histograms_are_shown_as_they_are_when_they_are_asked_for() {
 }
 
 #[test]
-fn removed_native_histograms_are_not_shown_for_later_series_of_their_names() {
+fn later_series_do_not_show_removed_native_histograms() {
     let (store, now) = (store(), Now::read());
     let both = || vec![observe("h", "a", 1.0, 9), observe("h", "b", 1.0, 9)];
     operate(&store, both(), now).unwrap();
@@ -127,7 +128,7 @@ fn native_histograms_expire_with_their_series() {
 }
 
 #[test]
-fn buckets_count_in_memory_and_are_given_back() {
+fn native_buckets_count_as_memory_until_removed() {
     let (store, now) = (store(), Now::read());
     let bytes = || store.aggregated_totals().bytes;
     operate(&store, vec![observe("h", "a", 1.0, 0)], now).unwrap();
@@ -151,7 +152,7 @@ fn buckets_count_in_memory_and_are_given_back() {
 }
 
 #[test]
-fn what_native_buckets_cannot_take_changes_nothing() {
+fn a_rejected_native_update_changes_nothing() {
     let (store, now) = (store(), Now::read());
     operate(&store, vec![observe("h", "a", 1.0, 9)], now).unwrap();
     let before = shown(&store);

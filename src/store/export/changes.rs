@@ -1,4 +1,4 @@
-//! Taking what has changed.
+//! Takes what has changed.
 
 use std::collections::btree_map::IntoIter;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::store::store::Store;
 /// writer waits long.
 const SOME: usize = 1024;
 
-/// The most that is copied under both locks at the end.
+/// The most families or blocks that are copied under both locks at the end.
 const FEW: usize = 64;
 
-/// The most rounds that make no progress, because as much changes as is copied.
+/// Maximum number of rounds in which as much changes as is copied.
 const MOST_IDLE_ROUNDS: usize = 16;
 
 /// What has changed, as records: an iterator that encodes one at a time.
@@ -39,8 +39,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether these are the records of all that exists. Then all others that were
-    /// taken before are void, also where no record removes them.
+    /// Whether these are the records of all that exists. If so, all other records that were taken
+    /// before are void, even those that no record removes.
     pub fn is_full(&self) -> bool {
         self.is_full
     }
@@ -98,9 +98,9 @@ impl Iterator for Changes {
 impl ExactSizeIterator for Changes {}
 
 impl Store {
-    /// Notes what changes from now on, for [`take_changes`](Self::take_changes). What
-    /// exists already counts as changed. Until this is called, nothing is noted, and
-    /// writes cost what they would without storage.
+    /// Notes changes from now on, for [`take_changes`](Self::take_changes). Everything that exists
+    /// counts as changed. Until this is called, nothing is noted, and writes cost no more than
+    /// without storage.
     pub fn track_changes(&self) {
         let mut registry = self.registry();
         registry.track_changes();
@@ -113,12 +113,12 @@ impl Store {
         });
     }
 
-    /// Takes what has changed since the last call: the state of all of it at one moment,
-    /// which is during the call. Everything that was applied before the call is
-    /// included. Empty unless changes are [tracked](Self::track_changes).
+    /// Takes what has changed since the last call, in the state of one moment during the call.
+    /// Everything that was applied before the call is included. Empty unless changes are
+    /// [tracked](Self::track_changes).
     ///
-    /// The locks are held for some sections and blocks at a time. In the end both are
-    /// held for those that changed in the meantime.
+    /// The locks are held for some sections and blocks at a time. In the end, both are held for
+    /// those that changed in the meantime.
     pub fn take_changes(&self, now: Now) -> Changes {
         let mut copies = SectionCopies::default();
         let mut blocks = RegistryCopy::default();
@@ -135,7 +135,7 @@ impl Store {
             idle += usize::from(left >= before);
         }
         if self.is_busy() {
-            // Others need the registry, so this does not wait for a large write with it.
+            // Wait for a large write without the registry, which others need.
             drop(self.turn());
         }
         let mut registry = self.registry();
@@ -196,7 +196,7 @@ impl Store {
     fn copy_some(&self, copies: &mut SectionCopies) -> usize {
         let mut sections = self.write();
         if sections.series_during_large_write.is_some() {
-            // The large write has the family index.
+            // A large write in progress has the family index, so wait for it without the lock.
             drop(sections);
             drop(self.turn());
             sections = self.write();

@@ -1,4 +1,4 @@
-//! Copies of what is noted, made under the lock of the sections.
+//! Copies of what was noted, made under the lock of the sections.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ pub struct HeadCopy {
 }
 
 impl SectionTable {
-    /// The number of notes. After they were dropped, it is not meaningful.
+    /// The number of notes; meaningless after notes were dropped.
     pub fn noted(&self) -> usize {
         self.notes.as_ref().map_or(0, SectionNotes::len)
     }
@@ -150,7 +150,7 @@ impl FamilyIndex {
 }
 
 impl SectionCopy {
-    /// About the size of its record.
+    /// The approximate size of its record.
     pub fn about(&self) -> usize {
         /// More than the other fields of a section, or of a family, usually take.
         const FIELDS: usize = 64;

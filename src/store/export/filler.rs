@@ -18,7 +18,7 @@ use crate::store::store::Store;
 use crate::store::write::changeset::SectionChangeset;
 use crate::store::write::large::LargeWrite;
 
-/// What was restored.
+/// The result of a restoration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
     /// The number of apps and groups.
@@ -29,16 +29,16 @@ pub struct Restored {
     pub expired_sections: usize,
     /// The number of aggregated series whose lifetime is over.
     pub expired_series: usize,
-    /// The number of sections and families that cannot be exposed any more.
+    /// The number of sections and families that can no longer be exposed.
     pub skipped: usize,
-    /// Why, for the first of these.
+    /// The reasons for the first of these.
     pub skips: Vec<String>,
     /// Limits that are exceeded now, as messages. What was accepted stays, and more is
     /// rejected.
     pub exceeded: Vec<String>,
 }
 
-/// The most messages in [`Restored::skips`].
+/// Maximum number of messages in [`Restored::skips`].
 const MOST_SKIPS: usize = 100;
 
 /// What all sections of a family share, as it was stored.
@@ -48,7 +48,7 @@ pub struct FamilyHead {
     open: Option<Box<OpenMetricsHead>>,
 }
 
-/// A store that is filled. Like a large write, this is done beside the output.
+/// Fills a store. Like a large write, this happens beside the output.
 pub struct Filler<'s> {
     now: Now,
     /// A prefix that no family's name may have.
@@ -56,7 +56,7 @@ pub struct Filler<'s> {
     heads: HashMap<Arc<str>, FamilyHead>,
     large: LargeWrite<'s>,
     pub restored: Restored,
-    /// What is not as it was stored.
+    /// What differs from the records.
     notes: SectionNotes,
     changed: Vec<SectionId>,
 }
@@ -165,8 +165,8 @@ impl<'s> Filler<'s> {
         }])
     }
 
-    /// Takes the names and series of an aggregated family. Returns whether they are
-    /// free, and it has series.
+    /// Takes the names and series of an aggregated family. Returns false if they are not free, or
+    /// if it has no series.
     pub fn takes(&mut self, name: &Arc<str>, family: &RestoredFamily) -> bool {
         if family.series() == 0 {
             self.notes.note_family(name);
@@ -202,7 +202,7 @@ impl<'s> Filler<'s> {
         }
     }
 
-    /// Shows everything. Also returns notes of what is not as it was stored.
+    /// Exposes everything. Also returns notes of what differs from the records.
     pub fn finish(mut self) -> (Restored, SectionNotes) {
         let heads = std::mem::take(&mut self.heads);
         for (name, head) in heads {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::store::sections::section_id::{Producer, SectionId};
 
-/// The replica whose aggregated series these are. There is one as yet.
+/// The replica that owns the aggregated series. There is only one so far.
 const REPLICA: &str = "0";
 
 /// What a record describes.
@@ -27,7 +27,7 @@ pub enum RecordKey {
 pub enum KeyError {
     /// It is not a key of the store.
     Foreign,
-    /// It begins like a key of the store.
+    /// It begins like a key of the store, but is not valid.
     Invalid,
 }
 
@@ -44,12 +44,12 @@ impl RecordKey {
         text.into_bytes()
     }
 
-    /// The key that was encoded so. `None` if it is not a key of the store.
+    /// Decodes a key. `None` if it is not a key of the store.
     pub fn decode(key: &[u8]) -> Option<Self> {
         Self::read(key).ok()
     }
 
-    /// Like [`decode`](Self::decode), and tells foreign keys from invalid ones.
+    /// Like [`decode`](Self::decode), but distinguishes foreign keys from invalid ones.
     pub(super) fn read(key: &[u8]) -> Result<Self, KeyError> {
         let key = std::str::from_utf8(key).map_err(|_| KeyError::Foreign)?;
         let (kind, rest) = key.split_once('/').ok_or(KeyError::Foreign)?;

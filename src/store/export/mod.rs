@@ -6,9 +6,9 @@
 //! returns [`Changes`], which makes one record at a time. [`Restoration`] fills an empty
 //! store from records.
 //!
-//! Kept are apps, groups and aggregated families, exactly: a restored store has the
-//! same output, and goes on like the one before. Not kept are targets' texts, which are
-//! polled again, the proxy's own metrics, and what an inspection found.
+//! Apps, groups and aggregated families are kept exactly: a restored store has the same output, and
+//! continues like the one before. Targets' texts, which are polled again, the proxy's own metrics,
+//! and findings of inspections are not kept.
 //!
 //! | Key | Value |
 //! | --- | --- |
@@ -21,9 +21,9 @@
 //! A value is a version byte and the record in the format of [postcard]. [`Stored`]
 //! reads and writes any of them.
 //!
-//! Wall time is what a section's record has, and the monotonic clock decides while the
-//! program runs. A lifetime goes on during a restart. If the wall clock was set back,
-//! no time has passed, so a restart never makes a lifetime longer than it was.
+//! Records of sections have wall times; while the program runs, the monotonic clock decides. A
+//! lifetime continues during a restart. If the wall clock was set back, no time has passed, so a
+//! restart never makes a lifetime longer.
 //!
 //! [postcard]: https://postcard.jamesmunns.com/wire-format
 

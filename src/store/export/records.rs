@@ -1,4 +1,4 @@
-//! What is stored of sections, and how values are encoded.
+//! The stored form of sections, and the encoding of values.
 //!
 //! The records of aggregated families are in
 //! [`registry::export`](crate::registry::export). The fields of a record are its format:
@@ -30,8 +30,8 @@ pub struct SectionRecord<'r> {
     pub peer: PeerRecord,
     /// When it was updated last; `None` if it never was.
     pub updated: Option<u64>,
-    /// How long it is exposed after that, in nanoseconds, or after its last failure if it
-    /// was never updated.
+    /// How long it is exposed after that, in nanoseconds. If it was never updated, the time counts
+    /// from its last failure.
     pub lifetime: Option<u64>,
     /// The last failure.
     #[serde(borrow)]
@@ -49,7 +49,7 @@ pub enum PeerRecord {
     Tcp(SocketAddr),
     /// A process on this machine.
     Unix {
-        /// Its number, if it was known.
+        /// Its process id, if known.
         pid: Option<i32>,
         /// The user that it ran as.
         uid: u32,
@@ -148,7 +148,7 @@ pub enum ValueError {
     /// A newer program wrote it.
     #[error("it has format {0}, and this program reads formats up to {VERSION}")]
     Newer(u8),
-    /// It is not of the format.
+    /// It breaks the format.
     #[error("it is damaged: {0}")]
     Damaged(postcard::Error),
     /// It is longer than its record.

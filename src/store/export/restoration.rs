@@ -16,10 +16,10 @@ use crate::store::export::stored_section::StoredSection;
 use crate::store::limits::StoreLimits;
 use crate::store::store::Store;
 
-/// Why a store cannot be restored. The store has changed in no way that shows.
+/// Why a store cannot be restored. The store then shows no change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// A key begins like one of the store's, and is none.
+    /// A key begins like one of the store's, but is not valid.
     #[error("record {0:?}: its key is not one that this program writes")]
     Key(String),
     /// A newer program wrote a value.
@@ -27,7 +27,7 @@ pub enum RestoreError {
     Newer {
         /// The key.
         key: String,
-        /// What the value needs.
+        /// The format of the value, and those that this program reads.
         error: ValueError,
     },
     /// A value cannot be read.
@@ -38,7 +38,7 @@ pub enum RestoreError {
         /// What is wrong.
         problem: String,
     },
-    /// An aggregated family cannot be made of its records.
+    /// An aggregated family cannot be made from its records.
     #[error("{0}")]
     Family(String),
     /// A record that others need is missing.
@@ -51,10 +51,10 @@ pub enum RestoreError {
 
 /// Records on their way into an empty store.
 ///
-/// Limits that were lowered meanwhile reject only what comes later. A section or an
-/// aggregated family is skipped if its names are reserved now, or clash with the
-/// proxy's own. It counts as changed, like one whose lifetime is over, so the next
-/// [`Store::take_changes`] removes its records, if changes were tracked before.
+/// Limits that were lowered meanwhile reject only what comes later. A section or an aggregated
+/// family is skipped if its names are reserved now, or clash with the proxy's own. Like one whose
+/// lifetime is over, it counts as changed, so the next [`Store::take_changes`] removes its records,
+/// if changes were tracked before.
 #[derive(Debug)]
 pub struct Restoration<'s> {
     store: &'s Store,
@@ -84,8 +84,8 @@ impl<'s> Restoration<'s> {
         }
     }
 
-    /// Reads a record, in any order, each key once. Returns whether it is one of the store's; others
-    /// are ignored, as are removals.
+    /// Reads a record, in any order, each key once. Returns whether it is one of the store's;
+    /// others are ignored, as are removals.
     ///
     /// # Errors
     ///
@@ -143,13 +143,13 @@ impl<'s> Restoration<'s> {
                 let parts = record.to_parts(&mut self.bounds)?;
                 self.blocks.push((name, number, parts));
             }
-            // A value is decoded as its key says.
+            // The key decides how a value is decoded.
             _ => return Err("its value is not of the kind that its key says"),
         }
         Ok(())
     }
 
-    /// Puts all of it into the store, as it is `now`.
+    /// Puts everything into the store, as of `now`.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl<'s> Restoration<'s> {
         });
         let families: Vec<(Arc<str>, RestoredFamily)> = families.collect::<Result<_, _>>()?;
 
-        // What is restored is not new to storage, so nothing is noted but what differs.
+        // Storage has what is restored, so only differences are noted.
         let registry_notes = registry.stop_notes();
         let section_notes = self.store.write().notes.take();
         let mut filler = Filler::new(self.store, self.heads, reserved, now);
@@ -246,8 +246,7 @@ impl Store {
     }
 }
 
-/// Messages on limits that are exceeded. `counts` are apps, groups, bytes, aggregated
-/// families and series.
+/// Messages for exceeded limits. `counts` are apps, groups, bytes, aggregated families and series.
 fn exceeded(counts: [usize; 5], limits: &StoreLimits) -> Vec<String> {
     let limits = [
         ("apps", "receiver.max_apps", limits.apps),

@@ -14,7 +14,7 @@ use crate::store::export::records::{ContentRecord, FamilyRecord, SectionRecord};
 use crate::store::sections::section::{LastFailure, SectionState};
 use crate::store::sections::section_id::SectionId;
 
-/// A section that was stored. Times are wall time in nanoseconds since 1970.
+/// A stored section. Times are wall time in nanoseconds since 1970.
 #[derive(Debug)]
 pub struct StoredSection {
     pub id: SectionId,
@@ -41,7 +41,7 @@ pub struct StoredFamilyText {
     pub bytes: u32,
 }
 
-/// The times of a section, seen from the present.
+/// The times of a section, relative to the present.
 #[derive(Debug)]
 pub struct SectionTimes {
     pub updated: Option<Now>,
@@ -51,8 +51,8 @@ pub struct SectionTimes {
 }
 
 impl StoredSection {
-    /// The section of a record. `value` is the memory that the record was read from,
-    /// which its texts may keep. `source` makes a shared text of the listener.
+    /// Reads the section of a record. `value` is the memory that holds the record; texts of the
+    /// section may share it. `source` returns a shared text of the listener.
     ///
     /// # Errors
     ///
@@ -92,8 +92,8 @@ impl StoredSection {
         })
     }
 
-    /// The section's times, if it is `now`. A lifetime went on while the program did not
-    /// run. If the wall clock was set back, no time has passed.
+    /// The section's times at `now`. A lifetime continues while the program does not run. If the
+    /// wall clock was set back, no time has passed.
     pub fn times(&self, now: Now) -> SectionTimes {
         let since = self.updated.or(self.problem.as_ref().map(|(_, at)| *at));
         let passed = since.map_or(0, |since| now.unix_nanos().saturating_sub(since));
@@ -140,7 +140,7 @@ fn stored_family(
     })
 }
 
-/// A text of a record, as a part of the memory that the record was read from.
+/// A text of a record, as a slice of the memory that holds the record.
 fn shared_text(text: Cow<'_, str>, value: &Bytes) -> Result<Text, &'static str> {
     let bytes = match text {
         Cow::Borrowed("") => Bytes::new(),

@@ -1,9 +1,8 @@
 //! The index of families that sections share: their heads, and the sections that expose
 //! them.
 //!
-//! Families and series are identified by their plain names, in the legacy character
-//! set. Two that differ in other characters only are the same to a reader that cannot
-//! take these.
+//! Families and series are identified by their plain names, in the legacy character set. Names that
+//! differ only in other characters are the same to a reader that supports no others.
 
 use std::collections::HashMap;
 use std::sync::Arc;

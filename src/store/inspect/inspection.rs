@@ -24,7 +24,7 @@ pub struct InspectionRules {
 /// How long families are kept after a reader last asked for them.
 pub const KEPT_FOR: Duration = Duration::from_secs(600);
 
-/// The most events in a report. Further ones are only counted.
+/// Maximum number of events in a report. Further ones are only counted.
 const MOST_EVENTS: usize = 1000;
 
 /// The results of inspections since the last report.

@@ -1,4 +1,4 @@
-//! Inspection of verbatim texts, beside the output and never in its way.
+//! Inspects verbatim texts in the background, without delaying pushes and scrapes.
 //!
 //! Verbatim text is exposed unchanged.
 //! [`Store::inspect_some`](crate::store::Store::inspect_some), called in the

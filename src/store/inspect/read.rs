@@ -121,8 +121,8 @@ impl Inspection {
         conflicts
     }
 
-    /// A section other than `but` that has the family. The conflicts of sections that
-    /// clash with it name it already, so that not all sections are searched for each.
+    /// A section other than `but` that has the family. Conflicts of sections that clash with it
+    /// already name it, so this rarely searches all sections.
     fn holding(&self, family: &str, but: &SectionId) -> Option<SectionId> {
         let has = |id: &SectionId| {
             let section = self.families.by_id.get(id);

@@ -1,4 +1,4 @@
-//! What inspections need of the section table.
+//! Methods of the section table for inspections.
 
 use std::sync::Arc;
 

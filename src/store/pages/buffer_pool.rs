@@ -1,4 +1,4 @@
-//! Buffer pool: memory of old page texts, used again for new ones.
+//! Buffer pool: memory of old page texts, reused for new ones.
 //!
 //! A page that is joined again needs about as much memory as its old text frees.
 //! Fresh memory costs more than the copying. Where one thread writes and another
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// The most buffers that a thread keeps.
+/// Maximum number of buffers that a thread keeps.
 const MAX_BUFFERS: usize = 16;
 
 /// The largest buffer that is kept, in bytes.

@@ -37,13 +37,13 @@ const SHORTEST: usize = 4;
 
 const HASH_BITS: u32 = 12;
 
-/// The most bytes that a stored block holds.
+/// Maximum number of bytes in a stored block.
 const STORED: usize = u16::MAX as usize;
 
 /// Bytes of a stored block's header.
 const STORED_HEADER: usize = 5;
 
-/// The most output memory that is kept from one text to the next, in bytes.
+/// Maximum output memory that is kept from one text to the next, in bytes.
 const MAX_KEPT: usize = 256 * 1024;
 
 /// Bits to write, the lowest first.

@@ -100,8 +100,7 @@ impl Page {
         self.len
     }
 
-    /// Bytes of text in a format. Text in other formats than the canonical one is made
-    /// for it.
+    /// Bytes of text in a format. Makes the text, unless the format is the canonical one.
     pub fn len_in(&self, format: OutputFormat) -> usize {
         match self.simplest(format) {
             OutputFormat::Canonical => self.len,
@@ -109,10 +108,9 @@ impl Page {
         }
     }
 
-    /// The simplest format in which the text is the same: the canonical one for text
-    /// whose names need no quotes. The fragments are searched where they are: names
-    /// with quotes are rare, and joining text to find none would hold it twice for a
-    /// while.
+    /// The simplest format in which the text is the same: the canonical one if no names need
+    /// quotes. The fragments are searched where they are: names with quotes are rare, and joining
+    /// the text to find none would hold it twice for a while.
     fn simplest(&self, format: OutputFormat) -> OutputFormat {
         if self.is_verbatim {
             return OutputFormat::Canonical;

@@ -35,7 +35,7 @@ struct Chunk {
     made: Vec<Arc<Page>>,
 }
 
-/// The most bytes in one fragment of a page.
+/// Maximum number of bytes in one fragment of a page.
 const MAX_PIECE: usize = 1 << 30;
 
 impl Messages {

@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use crate::clock::Now;
 use crate::store::sections::section_id::SectionId;
 
-/// The limit on failures that are kept of one section. Equal ones in a row are one.
+/// Maximum number of failures kept of one section. Equal ones in a row are one.
 const MAX_FAILURES: usize = 10;
 
-/// The limit on sections whose failures are kept. The section that first failed longest
-/// ago goes first. With messages of 400 bytes, all take about 10 MB.
+/// Maximum number of sections whose failures are kept. The one whose first failure is the oldest is
+/// dropped first. With messages of 400 bytes, all take about 10 MB.
 const MAX_SECTIONS: usize = 2000;
 
 /// Equal failures in a row.

@@ -11,7 +11,7 @@ pub struct InspectionQueue {
     overflowed: bool,
 }
 
-/// The most sections that wait. A removed section leaves its entry behind, so there may be
+/// Maximum number of waiting sections. A removed section leaves its entry behind, so there may be
 /// more entries than sections.
 const MAX_LEN: usize = 256 * 1024;
 

@@ -1,4 +1,4 @@
-//! Sections: what each producer exposes, and what is known of it.
+//! Sections: what each producer exposes, and its state.
 //!
 //! | Module | What it holds |
 //! | --- | --- |
@@ -8,7 +8,7 @@
 //! | [`natives`] | native histograms, which text cannot show |
 //! | [`deadlines`] | which sections are withdrawn, and when |
 //! | [`inspection_queue`], [`findings`] | verbatim texts to inspect, and what was found |
-//! | [`listing`], [`state_counts`] | what is asked of all sections: pages of them, sums |
+//! | [`listing`], [`state_counts`] | queries of all sections: pages of them, sums |
 //! | [`failures`] | the last failures of sections, for people |
 //! | [`shares`] | what each sender holds |
 //! | [`holder`] | who else exposes a family, for messages |

@@ -1,12 +1,12 @@
-//! Notes what storage has to be told of sections.
+//! Notes changes of sections for storage.
 
 use std::sync::Arc;
 
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 
-/// The most notes. Past it, everything counts as changed. More notes than sections
-/// come only of sections that come and go while nobody takes the changes. Tests reach it.
+/// Maximum number of notes. Beyond it, everything counts as changed. There are more notes than
+/// sections only if sections come and go while nobody takes the changes. Tests reach the limit.
 const MAX_NOTES: usize = if cfg!(test) { 40 } else { 1 << 20 };
 
 /// What has changed since the last copy.

@@ -25,7 +25,7 @@ pub struct Shares {
 /// How often shares were exceeded, by [`ShareOf`].
 pub type ShareCounts = [AtomicU64; ShareOf::ALL.len()];
 
-/// Whom a section counts for.
+/// The owner of a share that a section counts against.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// An address, or a user of this machine.

@@ -53,7 +53,7 @@ pub struct SectionTable {
     pub free_serials: Vec<u32>,
     /// The number of series while a large write has the family index.
     pub series_during_large_write: Option<usize>,
-    /// What storage has to be told. `None` unless changes are tracked.
+    /// Changes that storage must be told of. `None` unless changes are tracked.
     pub notes: Option<SectionNotes>,
     /// What each sender holds. `None` unless shares are limited.
     pub shares: Option<Shares>,

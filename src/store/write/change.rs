@@ -67,7 +67,7 @@ pub enum Change {
         families: Vec<FamilyText>,
         /// Families that are added unless the section has them.
         defaults: Vec<FamilyText>,
-        /// What is done with the section's other families.
+        /// What happens to the section's other families.
         others: OtherFamilies,
         /// The listener and the sender.
         origin: Origin,
@@ -119,7 +119,7 @@ impl Change {
     }
 }
 
-/// What is done with families that an update does not name.
+/// What happens to families that an update does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherFamilies {
     /// They stay.

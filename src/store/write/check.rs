@@ -75,7 +75,7 @@ impl SectionTable {
 
     /// A producer that exposes a family, other than these sections.
     pub(in crate::store) fn holder_of(&self, family: &str, but: &[&SectionId]) -> Holder {
-        /// The most keys that are looked at, since the result is only for a message.
+        /// Maximum number of keys that are looked at, since the result is only for a message.
         const MAX_KEYS: usize = 64;
         let head = OutputKey::Family(FamilyName::from(Arc::from(family)), FamilyPart::Head);
         for key in self.page_list.keys_after(&head).take(MAX_KEYS) {

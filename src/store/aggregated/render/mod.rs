@@ -25,16 +25,16 @@ use crate::store::sections::table::SectionTable;
 use crate::store::snapshot::Snapshot;
 use crate::store::store::Store;
 
-/// The most changed blocks that are set while the registry is locked. If there are
-/// more, they are set first, and blocks that changed meanwhile are looked for again.
-/// Only snapshots read these parts of the output.
+/// Maximum number of changed blocks that are set while the registry is locked. If there are more,
+/// they are set first, and then blocks that changed meanwhile are looked for. Only snapshots read
+/// these parts of the output.
 const FEW_BLOCKS: usize = 8;
 
-/// The most rounds of this. Then all blocks that are left are set under the lock; they
+/// Maximum number of such rounds. After them, all remaining blocks are set under the lock; they
 /// changed within the time of one round.
 const ROUNDS: usize = 3;
 
-/// The most blocks that are set under one lock of the sections, so that no writer waits
+/// Maximum number of blocks that are set under one lock of the sections, so that no writer waits
 /// long.
 const BLOCKS_AT_ONCE: usize = 16;
 
@@ -108,7 +108,7 @@ impl Store {
         snapshot
     }
 
-    /// Sets changed blocks, some under each lock.
+    /// Sets changed blocks, a few under each lock.
     fn set_all(&self, changed: DirtyBlocks, work: &mut BlockRenderer) {
         for gone in changed.removed.chunks(BLOCKS_AT_ONCE) {
             work.remove(&mut self.write(), gone);

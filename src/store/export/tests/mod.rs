@@ -54,7 +54,7 @@ fn start() -> Now {
     }
 }
 
-/// Does with `records` what storage does with the changes.
+/// Applies the store's changes to `records`, as storage does.
 fn take(store: &Store, now: Now, records: &mut Records) {
     let changes = store.take_changes(now);
     if changes.is_full() {

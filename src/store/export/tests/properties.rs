@@ -247,11 +247,10 @@ fn run(store: &Store, step: &Step, now: Now, large: bool) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Changes that are taken in pieces make the same records as all at once. A store
-    /// that is restored from them exposes the same, to the byte, and goes on in the same
-    /// way.
+    /// Changes that are taken in pieces make the same records as all at once. A store that is
+    /// restored from them exposes the same, to the byte, and continues in the same way.
     #[test]
-    fn a_restored_store_is_the_same_and_goes_on_in_the_same_way(
+    fn a_restored_store_is_the_same_and_continues_alike(
         history in vec((any_step(), any::<bool>()), 1..50),
         future in vec((any_step(), any::<bool>()), 0..20),
         pause in 0..20_000_u64,

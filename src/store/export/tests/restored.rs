@@ -76,7 +76,7 @@ fn targets_and_own_metrics_are_not_kept() {
 }
 
 #[test]
-fn a_lifetime_goes_on_while_the_program_does_not_run() {
+fn a_lifetime_continues_while_the_program_does_not_run() {
     let store = store();
     let now = start();
     push(&store, app("a"), "a 1\n", Some(10 * SECOND), now);
@@ -123,7 +123,7 @@ fn a_lifetime_goes_on_while_the_program_does_not_run() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_back_makes_no_lifetime_longer() {
+fn setting_back_the_wall_clock_makes_no_lifetime_longer() {
     let store = store();
     let now = start();
     push(&store, app("a"), "a 1\n", Some(10 * SECOND), now);

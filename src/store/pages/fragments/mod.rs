@@ -4,8 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::store::pages::buffer_pool;
 
-/// Texts in order. Each is a slice of `base`, or a loose text of its own since it
-/// was set.
+/// Texts in order. Each is a slice of `base`, or a loose text that was set since the last join.
 #[derive(Debug, Clone, Default)]
 pub struct Fragments {
     base: Bytes,
@@ -28,7 +27,7 @@ struct Span {
 
 const LOOSE: u32 = 1 << 31;
 
-/// The most pieces that are read without joining them.
+/// Maximum number of pieces that are read without joining them.
 const FEW_PIECES: usize = 12;
 
 /// Empty entries of `loose` that are tolerated beside two per fragment.
@@ -42,7 +41,7 @@ const SMALL: usize = 1024;
 /// which a writer joins them.
 const MANY_LOOSE: usize = 16;
 
-/// The most bytes that a writer joins.
+/// Maximum number of bytes that a writer joins.
 const MAX_JOINED_BY_WRITERS: usize = 64 * 1024;
 
 /// The share of `base` that is reserved for growth when it is rewritten: 1/64.

@@ -1,7 +1,7 @@
 //! Sets many fragments at once.
 //!
-//! The new pages are made beside the page list, while others read and write it, and
-//! are put in together.
+//! The new pages are made beside the page list, while others read and write it, and are put in all
+//! at once.
 
 use std::sync::Arc;
 
@@ -15,8 +15,7 @@ use crate::store::pages::page_list::{
 /// Pages that are copied from the list under one lock.
 const PAGES_AT_ONCE: usize = 16;
 
-/// The most small pages that are joined with their neighbours when a splice is put
-/// in.
+/// Maximum number of small pages that are joined with their neighbours when a splice is put in.
 const MOST_BALANCED: usize = 64;
 
 /// New pages for ranges of the page list, in order.

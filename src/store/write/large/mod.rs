@@ -1,10 +1,10 @@
 //! Large writes, which readers never wait for.
 //!
-//! A write of many families or series would hold the lock of the sections for long. So it
-//! is applied to a section table of its own, which takes the family index over, since only
-//! writers need that. Changes to the output are noted there and made into pages. The lock is
-//! then held to put the pages in. Readers see the write as a whole and never wait for it.
-//! Other writers wait for their turn.
+//! A write of many families or series would hold the lock of the sections for long. So it is
+//! applied to a section table of its own, which takes over the family index, since only writers
+//! need that. Changes to the output are noted there and made into pages. The lock is then held only
+//! to put the pages in. Readers see the write as a whole and never wait for it. Other writers wait
+//! for their turn.
 
 mod hand_over;
 
