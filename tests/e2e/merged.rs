@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Proxy, eventually};
-use crate::readers::{expect_values, scraping, scraping_at};
+use crate::readers::{expect_values, scraping, scraping_natives};
 use crate::tools::{self, Tool, command, run, run_with};
 
 const MERGED: &str = "[exposition]\nmode = \"merged\"\napp_label = \"app\"\n";
@@ -45,7 +45,7 @@ fn a_real_prometheus_that_wants_native_histograms_reads_protobuf() {
     let proxy = Proxy::start(&format!("{MERGED}timestamps = \"strip\"\n"));
     push_many(&proxy);
     expect_values(
-        &scraping_at(&proxy.http, &["--enable-feature=native-histograms"]),
+        &scraping_natives(&proxy.http),
         &[
             ("up{job=\"exporter-proxy\"}", "1"),
             ("count(requests_total)", "9000"),

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Proxy, http_request};
-use crate::readers::{expect_values, scraping_at};
+use crate::readers::{expect_values, scraping_natives};
 use crate::tools::{self, Tool};
 
 #[allow(dead_code, reason = "the other tests use more of it")]
@@ -11,8 +11,6 @@ use crate::tools::{self, Tool};
 mod schema;
 
 use schema::{GAUGE_HISTOGRAM, HISTOGRAM, Histogram, Span, family, five_observations, push};
-
-const NATIVE: &[&str] = &["--enable-feature=native-histograms"];
 
 #[test]
 fn prometheus_reads_native_histograms_beside_verbatim_texts() {
@@ -33,7 +31,7 @@ fn prometheus_reads_native_histograms_beside_verbatim_texts() {
     });
     assert_eq!(proxy.push_tcp(apps.to_string().as_bytes()), "");
     expect_values(
-        &scraping_at(&proxy.http, NATIVE),
+        &scraping_natives(&proxy.http),
         &[
             ("up{job=\"exporter-proxy\"}", "1"),
             ("histogram_count(took{job=\"j\"})", "5"),
@@ -74,7 +72,7 @@ fn prometheus_stores_gauge_histograms_and_empty_ones_as_what_they_are() {
         family("classic", GAUGE_HISTOGRAM, classic),
     ];
     assert_eq!(push(&proxy, "/metrics/job/j", &families).status, 200);
-    let prometheus = scraping_at(&proxy.http, NATIVE);
+    let prometheus = scraping_natives(&proxy.http);
     expect_values(
         &prometheus,
         &[

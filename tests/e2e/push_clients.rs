@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use crate::gateway::Gateway;
 use crate::harness::eventually;
-use crate::readers::{expect_values, scraping_at};
+use crate::readers::{expect_values, scraping_at, scraping_natives};
 use crate::tools::{self, Tool, command, root};
 
 /// A job, by its language.
@@ -358,7 +358,7 @@ fn scraped(job: Job, gateway: &Gateway) {
         &format!("push batch {coding} nightly instance=db1"),
     );
     job.runs(gateway, &format!("push rows {coding} hourly zone=eu"));
-    let prometheus = scraping_at(&gateway.scrape, &[]);
+    let prometheus = scraping_at(&gateway.scrape);
     let of = |family: &str| format!("{family}{{job=\"nightly\",instance=\"db1\"}}");
     let values = [
         (
@@ -417,7 +417,7 @@ fn native(job: Job, gateway: &Gateway) {
             12.5,
         ),
     ]);
-    let prometheus = scraping_at(&gateway.scrape, &["--enable-feature=native-histograms"]);
+    let prometheus = scraping_natives(&gateway.scrape);
     expect_values(
         &prometheus,
         &[

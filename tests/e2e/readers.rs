@@ -32,18 +32,33 @@ fn query(prometheus: &Server, expression: &str) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// A real Prometheus, which scrapes the proxy once a second.
-pub fn scraping(proxy: &Proxy) -> Server {
-    scraping_at(&proxy.http, &[])
+/// A Prometheus that stores native histograms. Version 3 takes them where a setting asks for
+/// them, version 2 where the flag does.
+pub fn scraping_natives(address: &str) -> Server {
+    const FLAG: &str = "--enable-feature=native-histograms";
+    let setting = match tools::prometheus_is_current() {
+        true => "  scrape_native_histograms: true\n",
+        false => "",
+    };
+    prometheus(&format!("{}{setting}", job(address)), &[FLAG])
 }
 
-/// The same for any address, and with more flags.
-pub fn scraping_at(address: &str, flags: &[&str]) -> Server {
-    let job = format!(
+/// A real Prometheus, which scrapes the proxy once a second.
+pub fn scraping(proxy: &Proxy) -> Server {
+    scraping_at(&proxy.http)
+}
+
+/// The same for any address.
+pub fn scraping_at(address: &str) -> Server {
+    prometheus(&job(address), &[])
+}
+
+/// A scrape configuration with one target.
+fn job(address: &str) -> String {
+    format!(
         "- job_name: exporter-proxy\n  honor_labels: true\n\
          \x20 static_configs:\n  - targets: [\"{address}\"]\n"
-    );
-    prometheus(&job, flags)
+    )
 }
 
 /// A real Prometheus with these scrape configurations.
@@ -71,9 +86,10 @@ pub fn prometheus(jobs: &str, flags: &[&str]) -> Server {
 /// Waits until a query gives a value.
 #[track_caller]
 pub fn expect_query(prometheus: &Server, expression: &str, expected: &str) {
+    // The expression is part of what a failure shows.
     eventually(
-        || query(prometheus, expression),
-        |value| value.as_deref() == Some(expected),
+        || (expression, query(prometheus, expression)),
+        |(_, value)| value.as_deref() == Some(expected),
     );
 }
 

@@ -50,6 +50,16 @@ pub enum Tool {
     Zcat,
 }
 
+/// The Prometheus of another version than the system's, if one is named.
+fn current_prometheus() -> Option<PathBuf> {
+    std::env::var_os("EXPORTER_PROXY_PROMETHEUS").map(PathBuf::from)
+}
+
+/// Whether [`Tool::Prometheus`] is of version 3; that of Debian is of version 2.
+pub fn prometheus_is_current() -> bool {
+    current_prometheus().is_some()
+}
+
 impl Tool {
     /// What to start. Only what is in the virtual environment has a place of
     /// its own.
@@ -65,9 +75,7 @@ impl Tool {
             Tool::NodeExporter => "prometheus-node-exporter".into(),
             Tool::Openssl => "openssl".into(),
             Tool::Php | Tool::PhpSockets => "php".into(),
-            // Another version than that of the system.
-            Tool::Prometheus => std::env::var_os("EXPORTER_PROXY_PROMETHEUS")
-                .map_or_else(|| "prometheus".into(), PathBuf::from),
+            Tool::Prometheus => current_prometheus().unwrap_or_else(|| "prometheus".into()),
             Tool::Promtool => "promtool".into(),
             Tool::PushClient => Path::new(env!("CARGO_TARGET_TMPDIR")).join("push-client"),
             Tool::Pushgateway => "prometheus-pushgateway".into(),
