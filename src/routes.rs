@@ -48,8 +48,7 @@ impl Stateful {
 /// All routes. The first pattern that matches wins, so inputs come before outputs that
 /// share their paths, and pages for browsers before both.
 ///
-/// Each line is one input or output, whose folder defines patterns, methods, parameters and
-/// roles.
+/// Each line is one input or output, whose folder defines patterns, methods, parameters and roles.
 pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route> {
     let (exporter, push) = (&config.exporter, &config.push);
     let metrics = Metrics::new(exporter.own_metrics, context);

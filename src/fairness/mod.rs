@@ -138,8 +138,7 @@ impl Fairness {
         Some(Account::of_app(self.start, version, limits, usage))
     }
 
-    /// Counts an exceeded rate: the sender's message was rejected or dropped, or it had to
-    /// wait.
+    /// Counts an exceeded rate: the sender's message was rejected or dropped, or it had to wait.
     pub fn count(&self, excess: &Excess) {
         self.stats.count(excess.limited, excess.resource);
     }

@@ -92,8 +92,7 @@ impl Shard {
         self.newer.len() + self.older.len()
     }
 
-    /// Begins a new generation. Returns the forgotten senders: those that no connection
-    /// uses.
+    /// Begins a new generation. Returns the forgotten senders: those that no connection uses.
     fn turn(&mut self) -> HashMap<u64, Arc<Usage>> {
         let mut forgotten = replace(&mut self.older, take(&mut self.newer));
         let connected = forgotten.extract_if(|_, usage| Arc::strong_count(usage) > 1);

@@ -381,8 +381,7 @@ mod tests {
         (text, progress)
     }
 
-    /// The status of a reply to a request with `headers`, and whether it counts as
-    /// progress.
+    /// The status of a reply to a request with `headers`, and whether it counts as progress.
     async fn status(server: &Arc<Server>, line: &str, headers: &str) -> (u16, bool) {
         let request = format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
         let (text, progress) = exchange(server, &request).await;

@@ -192,8 +192,7 @@ impl Front {
     }
 
     /// The client of a request. If `peer` is a trusted proxy, that is the last address in
-    /// `X-Forwarded-For` that is not a trusted proxy: clients can forge any address before
-    /// it.
+    /// `X-Forwarded-For` that is not a trusted proxy: clients can forge any address before it.
     pub fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         if !self.trusts(peer) {
             return peer;

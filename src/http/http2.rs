@@ -151,8 +151,7 @@ struct Activity(Mutex<Streams>);
 #[derive(Debug)]
 struct Streams {
     next: u64,
-    /// Since when a stream has been waiting for its client to read; `None` while the proxy
-    /// works.
+    /// Since when a stream has been waiting for its client to read; `None` while the proxy works.
     open: HashMap<u64, Option<Instant>>,
     /// When the last stream ended.
     idle_since: Instant,

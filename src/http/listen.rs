@@ -1,5 +1,4 @@
-//! The settings of HTTP listeners: one address, or a list of addresses with or without
-//! TLS.
+//! The settings of HTTP listeners: one address, or a list of addresses with or without TLS.
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};

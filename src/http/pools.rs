@@ -22,8 +22,7 @@ pub struct WorkPools {
     /// Pushed bodies larger than [`LARGE_TEXT`]. They take seconds, and other bodies must
     /// not wait for them.
     pub large_bodies: BlockingPool,
-    /// Bodies of `/create` and `/update`, which can take seconds and hundreds of
-    /// megabytes.
+    /// Bodies of `/create` and `/update`, which can take seconds and hundreds of megabytes.
     pub values: BlockingPool,
     /// Bodies of webhooks. Parsed JSON can take far more memory than its text.
     pub webhooks: BlockingPool,

@@ -142,8 +142,7 @@ impl Request {
         read.map_err(|(rejection, bytes)| closing(self.reject(&rejection, bytes)))
     }
 
-    /// Like [`read_body`](Request::read_body), for handlers with their own format of
-    /// errors.
+    /// Like [`read_body`](Request::read_body), for handlers with their own format of errors.
     ///
     /// # Errors
     ///
@@ -159,9 +158,8 @@ impl Request {
         request_body::read(body, &server.budget, &server.requests, charge, waits).await
     }
 
-    /// Discards a body that the handler has not read, so that the connection can serve
-    /// the next request. If the body is too long for that, the reply closes the
-    /// connection.
+    /// Discards a body that the handler has not read, so that the connection can serve the
+    /// next request. If the body is too long for that, the reply closes the connection.
     pub async fn finish(&mut self, reply: Reply) -> Reply {
         let Some(body) = self.body.take() else {
             return reply;
@@ -184,8 +182,7 @@ impl Request {
         }
     }
 
-    /// Logs and counts a rejected request with a body of `bytes` bytes, and returns the
-    /// reply.
+    /// Logs and counts a rejected request with a body of `bytes` bytes, and returns the reply.
     pub fn reject(&self, rejection: &Rejection, bytes: usize) -> Reply {
         let word = self.counts.map_or("request", PushMethod::as_str);
         self.log_rejection(word, rejection);

@@ -128,8 +128,7 @@ async fn on_pool<T: Send + 'static>(
     })
 }
 
-/// Removes aggregated series, on the pool for lists. With `dry_run`, they are only
-/// counted.
+/// Removes aggregated series, on the pool for lists. With `dry_run`, they are only counted.
 ///
 /// # Errors
 ///

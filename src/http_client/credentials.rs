@@ -17,15 +17,13 @@ use crate::settings::reader::Table;
 use crate::settings::value::text;
 
 /// The limit on files that are read at the same time. A pipe without a writer, or a network
-/// file system that does not answer, blocks one of the runtime's 512 threads for blocking
-/// work.
+/// file system that does not answer, blocks one of the runtime's 512 threads for blocking work.
 static READERS: Semaphore = Semaphore::const_new(64);
 
 /// Secrets and additional headers of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Credentials {
-    /// The file with a bearer token. It is read for every request, since tokens are
-    /// rotated.
+    /// The file with a bearer token. It is read for every request, since tokens are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
     /// User and password of HTTP basic authentication.
@@ -201,8 +199,7 @@ fn header_value(
     Ok(value)
 }
 
-/// Reads the files with values of headers. They must be readable, and no header may be set
-/// twice.
+/// Reads the files with values of headers. They must be readable, and no header may be set twice.
 fn read_header_files(
     table: &mut Table<'_>,
     headers: &BTreeMap<String, Secret>,

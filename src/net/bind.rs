@@ -108,8 +108,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// the kernel caps it at `net.core.rmem_max`.
 const DATAGRAM_BUFFER: usize = 8 << 20;
 
-/// Binds a non-blocking UDP socket at the first address of the name that can be
-/// bound.
+/// Binds a non-blocking UDP socket at the first address of the name that can be bound.
 ///
 /// # Errors
 ///
@@ -165,8 +164,7 @@ pub fn unix_at(
     Ok(Listener::Unix(listener, file))
 }
 
-/// Binds a non-blocking Unix datagram socket at `path` with the given owner and
-/// mode.
+/// Binds a non-blocking Unix datagram socket at `path` with the given owner and mode.
 ///
 /// # Errors
 ///

@@ -16,8 +16,7 @@ pub const INLINE_BYTES: usize = 64 << 10;
 pub struct BlockingPool(Arc<Semaphore>);
 
 impl BlockingPool {
-    /// A pool with at most `threads` concurrent jobs. Further jobs wait in order of
-    /// arrival.
+    /// A pool with at most `threads` concurrent jobs. Further jobs wait in order of arrival.
     pub fn new(threads: usize) -> Self {
         BlockingPool(Arc::new(Semaphore::new(threads)))
     }

@@ -7,8 +7,7 @@ use super::proxy_header;
 /// What follows a header.
 const REST: &[u8] = b"the rest";
 
-/// The beginning of a connection from a load balancer. A header is read to its end and no
-/// further.
+/// The beginning of a connection from a load balancer. A header is read to its end and no further.
 pub fn proxy_header(data: &[u8]) {
     let runtime = Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime needs nothing");

@@ -25,8 +25,7 @@ enum Passed {
 /// name them; `main` adopts them.
 static PASSED: Mutex<Vec<Passed>> = Mutex::new(Vec::new());
 
-/// Takes over the sockets that were passed to this process, for listeners that are bound
-/// later.
+/// Takes over the sockets that were passed to this process, for listeners that are bound later.
 ///
 /// # Errors
 ///

@@ -1,5 +1,4 @@
-//! Content of the browser pages about inputs and the configuration, which outputs cannot
-//! import.
+//! Content of the browser pages about inputs and the configuration, which outputs cannot import.
 
 use std::sync::Arc;
 

@@ -68,8 +68,7 @@ pub struct Denial {
 pub struct Grant {
     /// What it may write.
     pub scope: Scope,
-    /// The user that it is: a user, a token or a client certificate. For limits, not for
-    /// people.
+    /// The user that it is: a user, a token or a client certificate. For limits, not for people.
     pub user: Option<Arc<str>>,
 }
 
@@ -106,8 +105,7 @@ impl Access {
         self.note_files(true);
     }
 
-    /// Records in the own metrics whether the rules match the current content of their
-    /// files.
+    /// Records in the own metrics whether the rules match the current content of their files.
     pub fn note_files(&self, are_in_use: bool) {
         self.stats
             .file_is_stale
@@ -152,8 +150,7 @@ impl Access {
         );
     }
 
-    /// Counts a request against the limit on all requests, if the web configuration has
-    /// one.
+    /// Counts a request against the limit on all requests, if the web configuration has one.
     ///
     /// # Errors
     ///
@@ -303,8 +300,7 @@ impl Access {
         })
     }
 
-    /// Decides whether a caller has a role at a socket other than HTTP, by its connection
-    /// alone.
+    /// Decides whether a caller has a role at a socket other than HTTP, by its connection alone.
     ///
     /// # Errors
     ///

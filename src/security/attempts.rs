@@ -13,8 +13,7 @@ const BURST: f64 = 20.0;
 /// The time after which an address can have one more failure.
 const REFILL: Duration = Duration::from_secs(2);
 
-/// The limit on remembered addresses. Past it, those whose last failures are oldest are
-/// forgotten.
+/// The limit on remembered addresses. Past it, those whose last failures are oldest are forgotten.
 const MAX_ADDRESSES: usize = 10_000;
 
 /// The failure allowance of one sender.

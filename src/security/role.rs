@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-/// A permission of a sender or reader. The route table names the role that each route
-/// needs.
+/// A permission of a sender or reader. The route table names the role that each route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

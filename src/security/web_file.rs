@@ -35,8 +35,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
 pub struct WebFile {
     /// Users, each with the bcrypt hash of the password.
     pub users: BTreeMap<String, Arc<str>>,
-    /// TLS of the HTTP listeners without a table of their own. Its paths are as in the
-    /// file.
+    /// TLS of the HTTP listeners without a table of their own. Its paths are as in the file.
     pub tls: Option<TlsSettings>,
     /// Whether TLS listeners speak HTTP/2.
     pub http2: bool,

@@ -196,8 +196,7 @@ impl Flusher {
         }
     }
 
-    /// Records the result of the running sync, if it has ended. With `wait`, waits for its
-    /// end.
+    /// Records the result of the running sync, if it has ended. With `wait`, waits for its end.
     fn note_sync_result(&mut self, wait: bool) -> Result<(), WriteError> {
         match self.running.take() {
             Some((thread, begun)) if wait || thread.is_finished() => {
@@ -348,8 +347,7 @@ impl Flusher {
         self.is_incomplete = true;
     }
 
-    /// Records the result of a round in metrics, and in the log when it differs from the
-    /// last.
+    /// Records the result of a round in metrics, and in the log when it differs from the last.
     fn note(&mut self, result: Result<(), WriteError>, begun: Instant) {
         let stats = &self.shared.stats;
         let directory = self.shared.directory.display();
@@ -403,8 +401,7 @@ pub(super) fn run(shared: &Shared) {
             let is_useful = !failed_before || syncing != Syncing::No;
             let mut progress = is_useful.then(|| flusher.round(syncing, Now::read()));
             if wake == Wake::Close && flusher.fails() && !failed_before {
-                // An earlier sync may have failed, and there is no next second in which to
-                // recover.
+                // An earlier sync may have failed, and there is no next second in which to recover.
                 progress = Some(flusher.round(syncing, Now::read()));
             }
             for ReadRequest { prefix, answer } in reads {

@@ -19,8 +19,7 @@ use crate::telemetry::StorageStats;
 /// The longest wait for a slow disk. Past it, the push counts as kept in memory only.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Waits until changes are kept. Clones share one storage. Without storage, waiting costs
-/// nothing.
+/// Waits until changes are kept. Clones share one storage. Without storage, waiting costs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Journal(Option<Arc<Shared>>);
 
@@ -235,8 +234,7 @@ impl Shared {
         *self.lock_flusher() = Some(flusher);
     }
 
-    /// Calls `flush` once nobody else is flushing, and reports the progress that it
-    /// returns.
+    /// Calls `flush` once nobody else is flushing, and reports the progress that it returns.
     pub(super) fn with_flusher(&self, flush: impl FnOnce(&mut Flusher) -> Option<Progress>) {
         let flusher = self.lock_flusher();
         self.flush(flusher, flush);

@@ -14,8 +14,7 @@
 //! | `sink/<type>/<name>/<number>` | items that wait for another system | `outputs/sinks` |
 //! | `meta/…` | the number of starts | this module |
 //!
-//! Opening and restoring finish before any listener accepts. Scrapes never wait for
-//! storage.
+//! Opening and restoring finish before any listener accepts. Scrapes never wait for storage.
 
 pub mod config;
 mod core;

@@ -49,8 +49,7 @@ pub enum Layer {
 
 /// Changes that were taken.
 pub struct Changes {
-    /// Prefixes for which `records` is complete: all other stored records under them are
-    /// void.
+    /// Prefixes for which `records` is complete: all other stored records under them are void.
     pub full: Vec<String>,
     /// The records. They are encoded while they are iterated, after all locks are released.
     pub records: Box<dyn Iterator<Item = Record> + Send>,

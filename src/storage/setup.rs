@@ -89,8 +89,7 @@ impl Journal {
         });
     }
 
-    /// Checks that all attached states were restored. Call this before the first listener
-    /// accepts.
+    /// Checks that all attached states were restored. Call this before the first listener accepts.
     ///
     /// # Errors
     ///

@@ -1,11 +1,9 @@
-//! `exporter-proxy storage`: checks, exports and imports a directory that no other process
-//! uses.
+//! `exporter-proxy storage`: checks, exports and imports a directory that no other process uses.
 //!
 //! An export is JSON lines, one for each record: `{"key":"…","value":{…}}`, or
-//! `{"key":"…","base64":"…"}` for values that JSON cannot express. The last line is the
-//! number of records, `{"records":…}`; without it, the export is incomplete. An import
-//! reads the same format. The [`ReadableForm`] of a state converts records that are not the
-//! store's.
+//! `{"key":"…","base64":"…"}` for values that JSON cannot express. The last line is the number
+//! of records, `{"records":…}`; without it, the export is incomplete. An import reads the same
+//! format. The [`ReadableForm`] of a state converts records that are not the store's.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Write};

@@ -27,8 +27,7 @@ pub struct ReplyBody {
     left: Option<u64>,
     /// The number of bytes since the task last yielded.
     since_yield: usize,
-    /// Records the duration when the last chunk is handed to hyper or the client
-    /// disconnects.
+    /// Records the duration when the last chunk is handed to hyper or the client disconnects.
     timer: Option<Timer>,
     /// Memory that counts as used until the last chunk is sent. It is shared with the last
     /// batch of chunks, which outlives the body.

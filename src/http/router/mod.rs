@@ -113,8 +113,7 @@ pub struct Route {
     pub options: bool,
     /// Advice in the reply to a `POST` or `PUT` that the pattern does not support.
     pub advice: Option<&'static str>,
-    /// For a route on the push listener: the path that gives the same answer on other
-    /// listeners.
+    /// For a route on the push listener: the path that gives the same answer on other listeners.
     pub elsewhere: Option<&'static str>,
     /// Called with the reason when a request is rejected before its handler runs.
     pub on_rejection: Option<Arc<dyn Fn(Reason) + Send + Sync>>,

@@ -1,6 +1,6 @@
-//! Aggregating pushes, which add to aggregated families as in prom-aggregation-gateway:
-//! to `/metrics` or `/metrics/<label>/<value>...` with `?mode=aggregate`, or to
-//! every such path with `push.mode = "aggregate"`.
+//! Aggregating pushes, which are added to aggregated families as in
+//! prom-aggregation-gateway: to `/metrics` or `/metrics/<label>/<value>...` with
+//! `?mode=aggregate`, or to every such path with `push.mode = "aggregate"`.
 
 use std::sync::Arc;
 

@@ -73,8 +73,7 @@ impl ExtraLabels {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Checks the file for changes at an interval until `stop`, and reads a changed file
-    /// again.
+    /// Checks the file for changes at an interval until `stop`, and reads a changed file again.
     pub(super) async fn watch(self: Arc<Self>, every: Duration, stop: CancellationToken) {
         let Some(file) = self.file.clone() else {
             return;

@@ -141,8 +141,7 @@ impl KnownLines {
     /// Reads the memory that [`find`](Self::find) needs for these lines, so that it is in
     /// the cache by then.
     ///
-    /// Finding one line takes several dependent reads. Here the reads of different lines
-    /// overlap.
+    /// Finding one line takes several dependent reads. Here the reads of different lines overlap.
     pub(super) fn prefetch(&self, lookups: &mut [Lookup<'_>]) {
         for lookup in &mut *lookups {
             if lookup.parts.is_some() {
@@ -182,8 +181,7 @@ impl KnownLines {
         &self.lines[index as usize]
     }
 
-    /// Remembers the result of a line with one value: `series`, or nothing if a rule drops
-    /// it.
+    /// Remembers the result of a line with one value: `series`, or nothing if a rule drops it.
     pub(super) fn learn(
         &mut self,
         line: &[u8],

@@ -45,10 +45,9 @@ pub(super) fn label_text<'a>(
 
 /// Combines the sender's labels with `added`, sorted by name.
 ///
-/// Added labels override the sender's. With `keep`, the sender's override the added ones,
-/// so that a forwarded operation keeps the labels that it got where it began. Of several
-/// labels with one name, the last one counts. An empty value removes the label, as in
-/// Prometheus.
+/// Added labels override the sender's. With `keep`, the sender's override the added ones, so
+/// that a forwarded operation keeps the labels that it got where it began. Of several labels
+/// with one name, the last one counts. An empty value removes the label, as in Prometheus.
 ///
 /// # Errors
 ///

@@ -16,9 +16,8 @@ use crate::registry::{Change, NativeSpec, Update};
 /// The limit on the length of a line, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Reads StatsD lines and writes the result of each: the rule, and the changes that it
-/// makes. `settings` are those of the table `operations`. Returns the number of rejected
-/// lines.
+/// Reads StatsD lines and writes the result of each: the rule, and the changes that it makes.
+/// `settings` are those of the table `operations`. Returns the number of rejected lines.
 ///
 /// # Errors
 ///

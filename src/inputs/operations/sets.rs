@@ -22,8 +22,7 @@ const MAX_VALUES: usize = 1_000_000;
 /// The memory of a set in addition to its values, counted in values.
 const SET_OVERHEAD: usize = 16;
 
-/// Sets with more values are stored in parts, so that a new value rewrites only one of
-/// them.
+/// Sets with more values are stored in parts, so that a new value rewrites only one of them.
 const MAX_WHOLE: usize = 1024;
 
 /// The number of parts of such a set.

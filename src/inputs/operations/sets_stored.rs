@@ -1,6 +1,5 @@
-//! Converts sets to records and back. A set is stored together with its series: both are
-//! taken under the lock of the sets, which is also held when the exposed size of a set
-//! changes.
+//! Converts sets to records and back. A set is stored together with its series: both are taken
+//! under the lock of the sets, which is also held when the exposed size of a set changes.
 //!
 //! A small set is one record. A large one is a record without values, plus one for each of
 //! its parts.

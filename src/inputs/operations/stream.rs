@@ -320,8 +320,7 @@ impl Session<'_> {
         if self.abort {
             return;
         }
-        // Lines of a request's body could be messages, and pages in a browser must not send
-        // any.
+        // Lines of a request's body could be messages, and pages in a browser must not send any.
         let other = if self.number > 1 || !self.unfinished.is_empty() {
             None
         } else if is_http(bytes) {
@@ -445,8 +444,7 @@ impl Session<'_> {
         self.process(&rest, true);
     }
 
-    /// Abandons the unfinished message. Without one, the end of the connection is not an
-    /// error.
+    /// Abandons the unfinished message. Without one, the end of the connection is not an error.
     fn discard(&mut self, problem: &str, reason: Reason) {
         if self.unfinished.is_empty() {
             sender_log::write(

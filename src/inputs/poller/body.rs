@@ -1,14 +1,14 @@
-//! The body of a response while it is received: its own limit, and that of all together.
+//! Receives the body of a response, within its own limit and that of all bodies together.
 
 use std::sync::{Arc, LazyLock};
 
 use crate::net::{BudgetShare, MemoryBudget};
 
-/// The most bytes of the responses of all targets and lists that are being received and
-/// processed.
+/// The limit on bytes of all responses together, of targets and lists, that are being
+/// received or processed.
 pub const MAX_RECEIVED: usize = 512 << 20;
 
-/// What all responses share.
+/// The budget that all responses share.
 static RECEIVED: LazyLock<Arc<MemoryBudget>> =
     LazyLock::new(|| Arc::new(MemoryBudget::new(MAX_RECEIVED, Arc::default())));
 
@@ -20,17 +20,17 @@ pub struct ReceivedBody {
     share: BudgetShare,
 }
 
-/// The limit that a body exceeds.
+/// The limit that a body exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLimit {
-    /// Its own.
+    /// Its own limit.
     Own,
-    /// That of all.
+    /// The limit of all together.
     All,
 }
 
 impl ReceivedBody {
-    /// An empty body, which can have `max` bytes.
+    /// An empty body with a limit of `max` bytes.
     pub fn new(max: usize) -> Self {
         ReceivedBody {
             bytes: Vec::new(),
@@ -39,12 +39,13 @@ impl ReceivedBody {
         }
     }
 
-    /// Prepares for a body of `length` bytes. Memory that is not filled takes no place.
+    /// Reserves capacity for a body of `length` bytes. Until it is filled, it takes no
+    /// physical memory.
     pub fn reserve(&mut self, length: usize) {
         self.bytes.reserve_exact(length.min(self.max));
     }
 
-    /// Adds what has arrived.
+    /// Adds bytes that have arrived.
     pub fn extend(&mut self, data: &[u8]) -> Result<(), BodyLimit> {
         if self.bytes.len() + data.len() > self.max {
             return Err(BodyLimit::Own);
@@ -56,7 +57,7 @@ impl ReceivedBody {
         Ok(())
     }
 
-    /// The body, and its share, which is held until the body has been processed.
+    /// Returns the body, and its share of the budget, to hold until the body is processed.
     pub fn finish(mut self) -> (Vec<u8>, BudgetShare) {
         self.bytes.shrink_to_fit();
         (self.bytes, self.share)

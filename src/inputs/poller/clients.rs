@@ -17,12 +17,12 @@ use super::config::target::{RequestSettings, TargetUrl};
 use super::direct::{self, DirectClient};
 use crate::http_client::{AGENT, ClientTls, ProxyChoice, ProxyUrl, causes, trust};
 
-/// The maximum age of a kept connection. The host name is resolved again after it, so
-/// that polls follow a change of address.
+/// The maximum age of a kept connection. A new connection resolves the host name again, so
+/// that polls follow a changed address.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 
-/// The most targets whose connections are kept, beside those of [`DirectClient`]. A kept
-/// connection takes about 35 KB, and opening one costs little compared with a poll.
+/// The limit on targets whose connections are kept, besides those of [`DirectClient`]. A
+/// kept connection takes about 35 KB, and opening one costs little compared with a poll.
 pub const MAX_KEPT_CONNECTIONS: usize = 100;
 
 tokio::task_local! {
@@ -30,7 +30,7 @@ tokio::task_local! {
     static OPENED: Cell<bool>;
 }
 
-/// A target or a discovery for which no HTTP client can be created.
+/// The HTTP client of a target or discovery cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("{user}: cannot create its HTTP client: {problem}")]
 pub struct ClientError {
@@ -41,32 +41,32 @@ pub struct ClientError {
 /// The clients of all targets.
 #[derive(Debug, Default)]
 pub struct Clients {
-    /// Kept connections of all of them.
+    /// Kept connections that need no client.
     direct: Arc<DirectClient>,
     proxy: ProxySettings,
     shared: HashMap<ClientKey, Arc<SharedClient>>,
 }
 
-/// The settings of all targets on which clients depend.
+/// The settings for all targets that clients depend on.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ProxySettings {
     url: Option<ProxyUrl>,
     from_environment: bool,
 }
 
-/// The settings of a target on which its client depends.
+/// The settings of a target that its client depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ClientKey {
     allow_invalid_certs: bool,
     ca: Option<Vec<u8>>,
     tls: ClientTls,
     socket: Option<PathBuf>,
-    /// The proxy of this target, in place of that of all targets.
+    /// The proxy of this target, which replaces that of all targets.
     proxy: Option<ProxyUrl>,
 }
 
 impl Clients {
-    /// No clients yet. They go on with the connections of `before` that need no client.
+    /// Creates a set without clients. It shares the direct connections of `before`.
     pub fn new(config: &Config, before: &Clients) -> Self {
         Clients {
             direct: Arc::clone(&before.direct),
@@ -79,8 +79,8 @@ impl Clients {
     }
 
     /// The client for requests with these settings, to the Unix socket of `url` if it names
-    /// one. It is taken from `before`, with its connections, if it has the same settings there.
-    /// `user` is what needs it, for errors.
+    /// one. A client of `before` with the same settings is reused with its connections.
+    /// `user` names the target or discovery in errors.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Clients {
         Ok(client)
     }
 
-    /// Closes all kept connections once they are not in use. Those to an address, which
-    /// cannot change, are closed if they were not used.
+    /// Closes all kept connections as soon as they are idle. Direct connections, whose
+    /// address cannot change, are closed only if they have not been used.
     pub fn renew(&self) {
         self.direct.close_unused(MAX_CONNECTION_AGE);
         self.shared.values().for_each(|client| client.renew());
@@ -166,9 +166,9 @@ impl ClientSettings {
         }
     }
 
-    /// A client that keeps connections for later requests.
+    /// Creates a client that keeps connections for later requests.
     fn keeping_client(&self) -> reqwest::Result<Client> {
-        // Runs in the task of the request, unless a kept connection is used.
+        // This runs in the task of the request, and only if no kept connection is used.
         let mark = MapResponseLayer::new(|connection| {
             let _ = OPENED.try_with(|opened| opened.set(true));
             connection
@@ -180,13 +180,13 @@ impl ClientSettings {
     }
 }
 
-/// A client for many targets. Its requests have no timeout: the caller adds it.
+/// A client for many targets. Its requests have no timeout of their own: the caller adds one.
 #[derive(Debug)]
 pub struct SharedClient {
     settings: ClientSettings,
-    /// Keeps connections. [`SharedClient::renew`] replaces it, which closes them.
+    /// The client that keeps connections. [`SharedClient::renew`] closes them by replacing it.
     keeping: Mutex<Client>,
-    /// Opens a connection for every request.
+    /// The client that opens a connection for every request.
     opening: Client,
     direct: Arc<DirectClient>,
 }
@@ -206,21 +206,20 @@ impl SharedClient {
         self.settings.socket.is_none() && self.settings.proxy.may_be_used()
     }
 
-    /// The client and the server for a URL that needs nothing but a connection.
+    /// The direct client and the server's address, for a URL that needs no other client.
     pub fn direct(&self, url: &Url) -> Option<(&DirectClient, SocketAddr)> {
         let needs_more = self.settings.socket.is_some() || self.may_use_proxy();
         let address = direct::address(url).filter(|_| !needs_more)?;
         Some((&self.direct, address))
     }
 
-    /// Begins a request, which [`SharedClient::send`] sends.
+    /// Begins a request for [`SharedClient::send`].
     pub fn get(&self, url: Url) -> RequestBuilder {
         self.opening.get(url)
     }
 
-    /// Sends a `GET`. With `keep`, it can use a kept connection, which the target may
-    /// close at that very moment: if there is no response, the request is sent again
-    /// over a new connection.
+    /// Sends a `GET`. With `keep`, it may use a kept connection, which the target may be closing
+    /// at the same moment: without a response, the request is sent again over a new connection.
     ///
     /// # Errors
     ///
@@ -244,7 +243,7 @@ impl SharedClient {
         }
     }
 
-    /// Closes the kept connections of this client once they are not in use.
+    /// Closes the kept connections of this client as soon as they are idle.
     fn renew(&self) {
         match self.settings.keeping_client() {
             Ok(client) => *self.keeping() = client,
@@ -257,7 +256,7 @@ impl SharedClient {
     }
 }
 
-/// Whether a request failed without any response.
+/// Whether a request failed without a response.
 fn is_lost(problem: &reqwest::Error) -> bool {
     let answered = causes(problem)
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
@@ -275,7 +274,7 @@ mod tests {
     use super::*;
     use crate::config::settle;
 
-    /// A server that keeps connections, and the count of its connections.
+    /// A server that keeps connections, and the number of its connections.
     fn server() -> (Url, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -322,14 +321,14 @@ mod tests {
         let mut later = Clients::new(&changed, &clients);
         let other = get(&mut later, &changed, 0, &clients);
         assert!(!Arc::ptr_eq(&client, &other));
-        // The limit of connections that need no client is that of all clients together.
+        // All clients together share one limit on direct connections.
         let address: Url = "http://127.0.0.1:1/".parse().unwrap();
         let direct = |client: &SharedClient| {
             let (direct, _) = client.direct(&address).unwrap();
             std::ptr::from_ref(direct)
         };
         assert_eq!(direct(&client), direct(&other));
-        // A client that is needed again is the one before.
+        // A client that is needed again is reused.
         let kept = get(&mut later, &changed, 1, &clients);
         assert!(Arc::ptr_eq(&client, &kept));
 

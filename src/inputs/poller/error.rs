@@ -1,4 +1,4 @@
-//! Why a poll failed, in one short line.
+//! Explains in one short line why a poll failed.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::telemetry::clip;
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct ScrapeError {
-    /// The reason, for the log, for metrics and as the state of the target.
+    /// The reason: for the log, for metrics, and as the state of the target.
     pub reason: Reason,
-    /// The explanation, clipped.
+    /// The explanation, cut if it is long.
     pub message: String,
-    /// Whether the message can quote the response.
+    /// Whether the message may quote the response.
     pub quotes: bool,
 }
 
@@ -32,7 +32,7 @@ impl ScrapeError {
         }
     }
 
-    /// The error with a prefix that says where it happened.
+    /// Adds a prefix that says where the error happened.
     #[must_use]
     pub fn within(self, place: &str) -> Self {
         ScrapeError {
@@ -41,7 +41,7 @@ impl ScrapeError {
         }
     }
 
-    /// A poll that took longer than its timeout.
+    /// The poll took longer than its timeout.
     pub fn timed_out(limit: Duration) -> Self {
         let message = format!(
             "no complete response within {limit:?} (poll_external.client_timeout, or the timeout of the target)"
@@ -49,7 +49,7 @@ impl ScrapeError {
         ScrapeError::new(Reason::Timeout, &message)
     }
 
-    /// A response beyond the limit of bytes, which is that of the target if `is_own`.
+    /// The response exceeds the limit on bytes, which is the target's own if `is_own`.
     pub fn too_large(limit: usize, is_own: bool) -> Self {
         let setting = match is_own {
             true => "body_size_limit of the target",
@@ -59,7 +59,7 @@ impl ScrapeError {
         ScrapeError::new(Reason::TooLarge, &message)
     }
 
-    /// A response beyond a limit, as [`ScrapeError::too_large`].
+    /// The response exceeds a limit; see [`ScrapeError::too_large`].
     pub fn beyond(exceeded: BodyLimit, limit: usize, is_own: bool) -> Self {
         match exceeded {
             BodyLimit::Own => ScrapeError::too_large(limit, is_own),
@@ -74,7 +74,7 @@ impl ScrapeError {
         }
     }
 
-    /// A response that cannot be decompressed.
+    /// The response cannot be decompressed.
     pub fn undecodable(problem: &CodingError, limit: usize, is_own: bool) -> Self {
         match problem {
             CodingError::TooLarge { .. } => ScrapeError::too_large(limit, is_own),
@@ -82,14 +82,13 @@ impl ScrapeError {
         }
     }
 
-    /// A failed request to `address`, or an incomplete response.
+    /// The request to `address` failed, or the response is incomplete.
     pub fn request(problem: &reqwest::Error, address: &str) -> Self {
         let (reason, what) = explain(problem);
         ScrapeError::new(reason, &format!("{address}: {what}"))
     }
 
-    /// Like [`ScrapeError::request`], for a request without a client. `limit` is that of the
-    /// response.
+    /// Like [`ScrapeError::request`], for a direct request. `limit` is that of the response.
     pub fn direct(problem: &DirectError, address: &str, limit: usize, is_own: bool) -> Self {
         let (reason, what) = match problem {
             DirectError::TooLarge(exceeded) => {

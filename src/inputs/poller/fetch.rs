@@ -1,4 +1,4 @@
-//! One poll: requests the text of a target over HTTP.
+//! Fetches the text of a target over HTTP: one poll.
 
 use std::mem;
 use std::sync::Arc;
@@ -24,11 +24,10 @@ use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::redact::redact_url;
 
-/// What Prometheus requests, without OpenMetrics: text format 0.0.4 needs no
-/// conversion.
+/// The value that Prometheus sends, without OpenMetrics: text format 0.0.4 needs no conversion.
 const ACCEPT_TEXT: &str = "text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
-/// The most redirects of one poll.
+/// The limit on redirects of one poll.
 const MAX_REDIRECTS: usize = 10;
 
 /// Polls one target.
@@ -38,17 +37,17 @@ pub struct Fetcher {
     pub target: Arc<Target>,
     /// The client for its requests.
     pub client: Arc<SharedClient>,
-    /// Whether the connection is kept for the next poll.
+    /// Whether to keep the connection for the next poll.
     pub keep: bool,
-    /// The limit of bytes of a response, after decompression.
+    /// The limit on bytes of a response, after decompression.
     pub max_body: usize,
-    /// Threads on which large responses are decompressed.
+    /// Threads for decompressing large responses.
     pub pool: BlockingPool,
     /// What is requested.
     pub purpose: Purpose,
 }
 
-/// What is requested from a server.
+/// What to request from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Metrics.
@@ -62,17 +61,18 @@ pub enum Purpose {
 pub struct Fetched {
     /// The text, decompressed.
     pub text: Text,
-    /// The format by the `Content-Type`; `None` if it is not clear.
+    /// The format by `Content-Type`; `None` if that does not decide.
     pub format: Option<InputFormat>,
     /// The server that responded.
     pub peer: Peer,
     /// When a file was last modified, in seconds since 1970.
     pub modified: Option<f64>,
-    /// What the text takes of the limit of all responses, until it is dropped; none for a file.
+    /// The share of the text in the limit of all responses, held with the text; `None` for
+    /// a file.
     pub share: Option<BudgetShare>,
 }
 
-/// A response whose body may be yet to come.
+/// A response whose body may not have arrived yet.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -87,12 +87,12 @@ enum Body {
     Coming(Response),
 }
 
-/// The result of one request.
+/// The outcome of one request.
 #[derive(Debug)]
 enum Followed {
     /// The whole response.
     Fetched(Fetched),
-    /// The URL that the response redirects to.
+    /// The URL of the redirect.
     Redirected(Url),
 }
 
@@ -129,7 +129,7 @@ impl Fetcher {
         Err(ScrapeError::new(Reason::Redirect, &message))
     }
 
-    /// Sends one request, and reads the response unless it redirects.
+    /// Sends one request, and reads the response unless it is a redirect.
     async fn follow(&self, own: &Url, url: &Url) -> Result<Followed, ScrapeError> {
         let answer = self.request(own, url).await?;
         Ok(match self.redirect(own, url, &answer)? {
@@ -155,8 +155,8 @@ impl Fetcher {
         let failed = |problem: reqwest::Error| ScrapeError::request(&problem, &self.address(url));
         let target = &self.target;
         let mut request = self.client.get(url.clone()).headers(self.request_headers());
-        // Configured credentials and headers are only for the target's own server, not
-        // for others that it redirects to.
+        // Configured credentials and headers are only for the target's own server, not for
+        // servers that it redirects to.
         if is_same_server(own, url) {
             let headers = target.settings.requests.credentials.headers().await?;
             request = request.headers(headers);
@@ -192,7 +192,7 @@ impl Fetcher {
         })
     }
 
-    /// The URL that a response redirects to, if it does.
+    /// The URL that a response redirects to, if it is a redirect.
     fn redirect(&self, own: &Url, url: &Url, answer: &Answer) -> Result<Option<Url>, ScrapeError> {
         let status = answer.status;
         let location = answer.headers.get(LOCATION);
@@ -225,7 +225,7 @@ impl Fetcher {
             return Err(failed(message));
         }
         if own_server && next.username().is_empty() && next.password().is_none() {
-            // Fails only for URLs without a host.
+            // This fails only for URLs without a host.
             let _ = next.set_username(own.username());
             let _ = next.set_password(own.password());
         }
@@ -253,7 +253,7 @@ impl Fetcher {
         }
         let text = match coding {
             Coding::Identity => Text::from_body(body),
-            // Decompression leaves memory unused, which a copy does not have.
+            // Copy the text, to drop the spare capacity left by decompression.
             _ => std::str::from_utf8(&body).map(Text::new),
         };
         let text = text.map_err(|problem| {
@@ -317,7 +317,7 @@ impl Fetcher {
         ScrapeError::beyond(exceeded, self.max_body, self.has_own_limit())
     }
 
-    /// Whether the limit of bytes is the target's own.
+    /// Whether the limit on bytes is the target's own.
     fn has_own_limit(&self) -> bool {
         self.target.settings.body_size_limit.is_some()
     }
@@ -363,13 +363,13 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Whether two URLs name one scheme, host and port.
+/// Whether two URLs have the same scheme, host and port.
 fn is_same_server(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
 }
 
-/// The format of a response by its `Content-Type`; `None` if that is not clear, since
-/// servers of plain files set any type.
+/// The format of a response by its `Content-Type`; `None` if that does not decide, since
+/// servers of plain files send any type.
 fn format(headers: &HeaderMap) -> Result<Option<InputFormat>, ScrapeError> {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::to_str);
     let Some(Ok(content_type)) = content_type else {
@@ -388,7 +388,7 @@ fn format(headers: &HeaderMap) -> Result<Option<InputFormat>, ScrapeError> {
     }
 }
 
-/// Whether a parameter of a media type has the name.
+/// Whether a parameter of a media type has this name.
 fn is_named(parameter: &str, name: &str) -> bool {
     let before = parameter.split_once('=').map(|(before, _)| before.trim());
     before.is_some_and(|before| before.eq_ignore_ascii_case(name))

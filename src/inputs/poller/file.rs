@@ -1,5 +1,5 @@
-//! Files with metrics and with lists of targets. A file with metrics is polled by the rules of
-//! node_exporter's textfile collector.
+//! Reads files with metrics and with lists of targets. Files with metrics follow the rules
+//! of node_exporter's textfile collector.
 
 use std::collections::BTreeSet;
 use std::fs::{Metadata, OpenOptions};
@@ -17,27 +17,27 @@ use super::error::ScrapeError;
 use crate::exposition::Text;
 use crate::reason::Reason;
 
-/// The most files with metrics that are read at the same time. A file system that hangs would
-/// otherwise take all threads for blocking work.
+/// The limit on concurrent reads of files with metrics. Otherwise a hanging file system
+/// would occupy all threads for blocking work.
 const MAX_READS: usize = 64;
 
 static READS: Semaphore = Semaphore::const_new(MAX_READS);
 
-/// The files with metrics that are being read. One that hangs is not read again before that has
-/// ended, so it takes one thread.
+/// The files with metrics that are being read. A hanging file is not read again until its
+/// read ends, so it occupies only one thread.
 static IN_PROGRESS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Notified when the read of a file has ended.
 static ENDED: Notify = Notify::const_new();
 
-/// Reads a file with metrics of at most `max_body` bytes: its text, and when it was modified, in
-/// seconds since 1970. A file on a network can take long, so it is read on a thread for blocking
-/// work.
+/// Reads a file with metrics of at most `max_body` bytes. Returns its text, and when it was
+/// modified, in seconds since 1970. A file on a network can be slow, so it is read on a
+/// thread for blocking work.
 pub async fn read(path: &Path, max_body: usize, is_own: bool) -> Result<(Text, f64), ScrapeError> {
     let reading = Reading::begin(path).await;
-    // It is never closed.
+    // The semaphore is never closed.
     let permit = READS.acquire().await.ok();
-    // Both are held until the thread has ended, even if nobody waits any longer.
+    // The thread holds both until it ends, even if nobody waits for it any longer.
     let read = spawn_blocking(move || {
         let read = read_now(&reading.0, max_body, is_own);
         drop((reading, permit));
@@ -67,8 +67,8 @@ fn read_now(path: &Path, max_body: usize, is_own: bool) -> Result<(Text, f64), S
     Ok((Text::new(text), modified.as_secs_f64()))
 }
 
-/// Reads a regular file; `None` if it has more than `limit` bytes. Anything else is an error at
-/// once: opening a named pipe, for one, would wait for its other end.
+/// Reads a regular file; `None` if it has more than `limit` bytes. Any other kind of file
+/// is an error at once: opening a named pipe, for example, would wait for its other end.
 pub fn read_whole(path: &Path, limit: usize) -> io::Result<Option<(Vec<u8>, Metadata)>> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new()
@@ -83,7 +83,7 @@ pub fn read_whole(path: &Path, limit: usize) -> io::Result<Option<(Vec<u8>, Meta
     if metadata.len() > limit {
         return Ok(None);
     }
-    // It can grow meanwhile.
+    // It may grow meanwhile.
     let mut bytes = Vec::new();
     let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok((read as u64 <= limit).then_some((bytes, metadata)))
@@ -93,7 +93,7 @@ pub fn read_whole(path: &Path, limit: usize) -> io::Result<Option<(Vec<u8>, Meta
 struct Reading(PathBuf);
 
 impl Reading {
-    /// Waits until nothing else reads the file.
+    /// Waits until nobody else is reading the file.
     async fn begin(path: &Path) -> Self {
         loop {
             let ended = ENDED.notified();

@@ -1,17 +1,18 @@
-//! Polls exporters, each at its own interval: those of the configuration, and those that
+//! Polls exporters, each at its own interval: configured targets, and those that
 //! discoveries find.
 //!
-//! Every target has a task of its own, so a slow one does not delay others. A poll
-//! ends before the next one of its target begins.
+//! Every target has a task of its own, so a slow one does not delay others. A poll ends
+//! before the next one of the same target begins.
 //!
 //! - [`target`]: the task of one target, which stores what it polls.
 //! - [`threads`]: the threads on which these tasks run.
-//! - [`set`]: all targets; [`discovery`]: where more of them are found.
-//! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`file`]: one poll of a file.
+//! - [`set`]: all targets; [`discovery`]: finds more of them.
+//! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`file`]: one poll of a
+//!   file.
 //! - [`clients`]: HTTP clients with kept connections.
-//! - [`direct`]: polls of servers on an IP address, over plain HTTP.
+//! - [`direct`]: polls of servers at an IP address, over plain HTTP.
 //! - [`error`]: why a poll failed.
-//! - [`tool`]: what rules make of targets, for people.
+//! - [`tool`]: shows the effect of rules on targets.
 
 mod body;
 mod clients;
@@ -49,10 +50,10 @@ use crate::telemetry::{DiscoveryStats, sender_log};
 
 pub use clients::ClientError;
 
-/// Large responses that are decompressed or parsed at the same time.
+/// The limit on large responses that are decompressed or parsed at the same time.
 const LARGE_RESPONSES: usize = 2;
 
-/// The targets that are polled, and the discoveries that find more.
+/// The polled targets, and the discoveries that find more.
 #[derive(Debug)]
 pub struct Poller {
     set: Arc<Mutex<TargetSet>>,
@@ -63,18 +64,19 @@ pub struct Poller {
     next: u64,
 }
 
-/// What new settings ask of the poller.
+/// The prepared changes for new settings.
 #[derive(Debug)]
 pub struct ReadyPoller {
     targets: Vec<Wanted>,
     discoveries: Vec<ReadyDiscovery>,
     limits: Limits,
     clients: Clients,
-    /// Targets and discoveries in the settings, which are not used if polling is off.
+    /// The number of targets and of discoveries in the settings; they are not used if
+    /// polling is off.
     configured: (usize, usize),
 }
 
-/// A discovery with the clients that it needs.
+/// A discovery with its clients.
 #[derive(Debug)]
 struct ReadyDiscovery {
     name: String,
@@ -83,7 +85,7 @@ struct ReadyDiscovery {
 }
 
 impl Poller {
-    /// No targets yet.
+    /// Creates a poller without targets.
     pub fn new(context: &Context) -> Self {
         let pool = BlockingPool::new(LARGE_RESPONSES);
         Poller {
@@ -157,10 +159,10 @@ impl Poller {
         })
     }
 
-    /// Polls the targets from now on.
+    /// Starts polling the targets.
     ///
-    /// Discoveries whose settings are as before go on. One whose settings changed keeps its
-    /// targets until it has found them again, if it finds them in the same place.
+    /// Discoveries with unchanged settings continue. One whose settings changed keeps its
+    /// targets until it has found them again, if it still finds them in the same place.
     pub fn apply(&mut self, ready: ReadyPoller, context: &Context) {
         let mut set = lock(&self.set);
         let limits = ready.limits;
@@ -185,7 +187,7 @@ impl Poller {
             };
             let running = before.iter().map(|(_, running)| running);
             let alike = running.filter(|it| it.discovery.has_source_of(&discovery));
-            // Several can have one place.
+            // Several discoveries can have one place.
             let known = alike.max_by_key(|it| it.name == name);
             let findings = known.map(|it| it.findings.clone()).unwrap_or_default();
             let room = Room::new(limits.targets);
@@ -213,7 +215,7 @@ impl Poller {
             };
             set.discoveries.push((id, running));
         }
-        // Their tasks end.
+        // This ends their tasks.
         drop(before);
         let stats = set.discoveries.iter();
         let stats = stats.map(|(_, running)| Arc::clone(&running.stats));
@@ -228,7 +230,7 @@ impl Poller {
 }
 
 impl ReadyDiscovery {
-    /// Whether a discovery that is running is this one.
+    /// Whether a running discovery is this one.
     fn is(&self, running: &RunningDiscovery) -> bool {
         let (one, other) = (&self.clients, &running.clients);
         self.name == running.name
@@ -300,8 +302,7 @@ impl DiscoveryTask {
         }
     }
 
-    /// Polls what was found. It takes a look at each target, so it is done off the serving
-    /// threads.
+    /// Polls the found targets. Since this looks at each target, it runs off the serving threads.
     async fn update(&self, findings: Findings) {
         let (set, id) = (Arc::clone(&self.set), self.id);
         let update = spawn_blocking(move || lock(&set).update(id, findings));
@@ -313,8 +314,8 @@ impl DiscoveryTask {
         }
     }
 
-    /// Counts an update, and logs it if it begins to fail, fails in another way, or succeeds
-    /// again.
+    /// Counts an update. Logs it if it begins to fail, fails for another reason, or
+    /// succeeds again.
     fn note(&self, result: Result<(), ScrapeError>) {
         let (name, source) = (&self.stats.name, &self.stats.source);
         let problem = result.map_err(|error| (error.reason, error.message));

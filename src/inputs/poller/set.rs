@@ -1,4 +1,4 @@
-//! All targets that are polled: those of the configuration, and those that discoveries find.
+//! All polled targets: configured ones, and those that discoveries find.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -22,26 +22,26 @@ use crate::exposition::counted;
 use crate::net::BlockingPool;
 use crate::telemetry::{DiscoveryStats, TargetStats};
 
-/// A target that is to be polled.
+/// A target to poll.
 #[derive(Debug)]
 pub struct Wanted {
     pub target: Arc<Target>,
     /// The client for its requests.
     pub client: Arc<SharedClient>,
-    /// The setting or list that it comes from.
+    /// The setting or list that names it.
     pub found_in: Arc<str>,
 }
 
 /// The HTTP clients of a discovery.
 #[derive(Debug)]
 pub struct DiscoveryClients {
-    /// The client of its targets.
+    /// The client for its targets.
     pub targets: Arc<SharedClient>,
-    /// The client of its list.
+    /// The client for its list.
     pub list: Arc<SharedClient>,
 }
 
-/// A discovery that is running.
+/// A running discovery.
 #[derive(Debug)]
 pub struct RunningDiscovery {
     /// The name of its setting.
@@ -49,9 +49,9 @@ pub struct RunningDiscovery {
     pub discovery: Discovery,
     pub clients: DiscoveryClients,
     pub stats: Arc<DiscoveryStats>,
-    /// The targets that it found last.
+    /// The last targets that it found.
     pub findings: Findings,
-    /// Ends its task when it is dropped.
+    /// Dropping this ends its task.
     pub _end: DropGuard,
 }
 
@@ -59,25 +59,25 @@ pub struct RunningDiscovery {
 #[derive(Debug)]
 pub struct TargetSet {
     targets: HashMap<String, PollTask>,
-    /// Tasks of targets that were removed, until they have ended.
+    /// Tasks of removed targets, until they have ended.
     ending: HashMap<String, JoinHandle<()>>,
     configured: Vec<Wanted>,
-    /// By a number that identifies it.
+    /// Each with a number that identifies it.
     pub discoveries: Vec<(u64, RunningDiscovery)>,
     limits: Limits,
     /// Threads for large responses of all targets.
     pool: BlockingPool,
     threads: PollThreads,
-    /// As of the last reload.
+    /// The context of the last reload.
     context: Context,
 }
 
 /// The limits of all targets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a response, after decompression.
+    /// The limit on bytes of a response, after decompression.
     pub body: usize,
-    /// Targets.
+    /// The limit on targets.
     pub targets: usize,
 }
 
@@ -90,7 +90,7 @@ struct PollTask {
 }
 
 impl TargetSet {
-    /// No targets yet. Their large responses are processed on `pool`.
+    /// Creates an empty set. Large responses are processed on `pool`.
     pub fn new(pool: BlockingPool, context: &Context) -> Self {
         TargetSet {
             targets: HashMap::new(),
@@ -104,7 +104,7 @@ impl TargetSet {
         }
     }
 
-    /// Polls these targets and those that the discoveries have found.
+    /// Polls these targets, and those that discoveries have found.
     pub fn apply(&mut self, configured: Vec<Wanted>, limits: Limits, context: &Context) {
         self.configured = configured;
         self.limits = limits;
@@ -112,12 +112,12 @@ impl TargetSet {
         self.refresh();
     }
 
-    /// The limits in use.
+    /// The current limits.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Takes what a discovery found. It may have been removed meanwhile.
+    /// Takes the findings of a discovery, which may have been removed meanwhile.
     pub fn update(&mut self, id: u64, findings: Findings) {
         let mut running = self.discoveries.iter_mut();
         let Some((_, running)) = running.find(|(other, _)| *other == id) else {
@@ -136,12 +136,12 @@ impl TargetSet {
         self.refresh();
     }
 
-    /// Polls the targets that are wanted now.
+    /// Polls the targets that are now wanted.
     ///
-    /// A target whose settings are as before keeps its schedule and its text. One whose
-    /// settings changed keeps its text until the next poll, which begins at once. One that
-    /// is gone is withdrawn. New targets are polled within seconds, and then on schedules that
-    /// are spread over their interval.
+    /// A target with unchanged settings keeps its schedule and its text. One whose settings
+    /// changed keeps its text until the next poll, which begins at once. A removed one is
+    /// withdrawn. New targets are polled within seconds, and then on schedules that are
+    /// spread over their interval.
     fn refresh(&mut self) {
         let wanted = self.wanted();
         let keeps = keeps(&wanted);
@@ -180,7 +180,7 @@ impl TargetSet {
         }
     }
 
-    /// How a target is polled, and the setting or list that it comes from.
+    /// The fetcher of a target, and the setting or list that names it.
     fn fetcher(&self, wanted: Wanted, keep: bool) -> (Fetcher, Arc<str>) {
         let fetcher = Fetcher {
             client: wanted.client,
@@ -197,8 +197,7 @@ impl TargetSet {
         (fetcher, wanted.found_in)
     }
 
-    /// All targets that are to be polled: those of the configuration, then those that were
-    /// found, each once and no more than the limit.
+    /// All targets to poll: configured ones, then found ones, without duplicates, up to the limit.
     fn wanted(&self) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = self.configured.iter().map(Wanted::clone_of).collect();
         let found: Vec<&Found> = self
@@ -247,7 +246,7 @@ impl TargetSet {
         wanted
     }
 
-    /// The target of that name: the one that is polled already, if it is the same.
+    /// The target with that name: the one already polled, if it is the same.
     fn target(&self, name: String, found: &Found) -> Arc<Target> {
         if let Some(task) = self.targets.get(&name) {
             let target = &task.work.borrow().fetcher.target;
@@ -264,7 +263,7 @@ impl TargetSet {
     }
 }
 
-/// Whether a target is the found one. It may have other settings.
+/// Whether a target is the found one, perhaps with other settings.
 fn is_same(target: &Target, found: &Found) -> bool {
     target.url == found.url && target.labels == found.labels
 }
@@ -280,7 +279,8 @@ impl Wanted {
 }
 
 impl RunningDiscovery {
-    /// Records what is polled and what is not, and logs the latter when it changes.
+    /// Records how many entries are polled and how many are not, and logs the latter when
+    /// it changes.
     fn report(&self, polled: usize, rejected: usize, rejections: Vec<String>) {
         let before = self.stats.state().rejected;
         if rejected != before && rejected > 0 {
@@ -298,7 +298,7 @@ impl RunningDiscovery {
 }
 
 impl PollTask {
-    /// Continues with other work. Only other settings of the target interrupt it.
+    /// Replaces the work of the task. Only changed settings of the target interrupt a poll.
     fn change(&self, fetcher: Fetcher, found_in: Arc<str>, context: &Context) {
         if self.work.borrow().is(&fetcher, &found_in, context) {
             return;
@@ -313,9 +313,8 @@ impl PollTask {
     }
 }
 
-/// For each target, whether its connection is kept between polls. Connections are kept
-/// for the most frequently polled targets, if they are used again before they are too
-/// old.
+/// Decides for each target whether its connection is kept between polls. Connections are kept
+/// for the most frequently polled targets, if they are used again before they are too old.
 fn keeps(targets: &[Wanted]) -> Vec<bool> {
     let interval = |index: usize| {
         let every = targets[index].target.settings.interval.every();
@@ -338,7 +337,7 @@ mod tests {
     use crate::config::{Config, settle};
     use crate::inputs::poller::clients::Clients;
 
-    /// Whether the connection of each target is kept.
+    /// The decision for each target.
     fn kept(config: &Config) -> Vec<bool> {
         let config = &config.poll_external;
         let none = Clients::default();

@@ -24,11 +24,11 @@ use crate::store::{Change, Producer, SectionId, Store, Write};
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{TargetInfo, TargetStats, Telemetry};
 
-/// The time between the first polls of two new targets, if they are few.
+/// The time between the first polls of two new targets, if there are few.
 const FIRST_POLL_AFTER: Duration = Duration::from_millis(5);
 
 /// The time within which all new targets have their first poll. It is well within the time
-/// that readiness waits for these.
+/// that readiness waits for them.
 const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a target is polled. New settings replace it.
@@ -36,13 +36,13 @@ const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(5);
 pub struct Work {
     /// Fetches its text.
     pub fetcher: Fetcher,
-    /// What is shown of it.
+    /// The properties shown to people.
     pub info: Arc<TargetInfo>,
     admission: Arc<Admission>,
 }
 
 impl Work {
-    /// `found_in` is the setting or the list that names the target.
+    /// `found_in` is the setting or list that names the target.
     pub fn new(fetcher: Fetcher, found_in: Arc<str>, context: &Context) -> Self {
         let target = &fetcher.target;
         let info = Arc::new(TargetInfo {
@@ -59,7 +59,7 @@ impl Work {
         }
     }
 
-    /// Whether [`Work::new`] would make the same of these.
+    /// Whether [`Work::new`] would give the same from these arguments.
     pub fn is(&self, fetcher: &Fetcher, found_in: &str, context: &Context) -> bool {
         let own = &self.fetcher;
         own.target == fetcher.target
@@ -70,18 +70,18 @@ impl Work {
     }
 }
 
-/// When the polls of a new target begin.
+/// When a new target is polled first.
 #[derive(Debug, Clone, Copy)]
 pub struct Begin {
     /// The time to the first poll.
     pub first: Duration,
-    /// The time to the first poll of the schedule, which is spread over the interval. It is
-    /// the first poll itself, or follows it.
+    /// The time to the first poll on schedule. Schedules are spread over the interval. This
+    /// is the first poll itself, or a later one.
     pub schedule: Duration,
 }
 
 impl Begin {
-    /// That of one of `count` targets which are new together.
+    /// The beginning for one of `count` targets that are new together.
     pub fn of(index: usize, count: usize, interval: Option<Duration>) -> Self {
         let part = index as f64 / count as f64;
         let schedule = interval.unwrap_or_default().mul_f64(part);
@@ -109,9 +109,9 @@ pub struct PolledTarget {
     id: SectionId,
     source: Arc<str>,
     polls: Polls,
-    /// Requests for a poll out of turn.
+    /// Requests for a poll outside of the schedule.
     requests: Arc<PollRequests>,
-    /// The result of the last poll: only changes are logged.
+    /// The result of the last poll, since only changes are logged.
     last: Option<Result<(), Reason>>,
     /// The lines of the last text, if it was parsed.
     known: KnownText,
@@ -119,7 +119,7 @@ pub struct PolledTarget {
     stop: CancellationToken,
 }
 
-/// Why the wait for a poll or for a response ended.
+/// Why a wait, for a poll or a response, ended.
 enum Interruption {
     Stopped,
     Changed,
@@ -150,7 +150,7 @@ impl PolledTarget {
         }
     }
 
-    /// Its statistics.
+    /// The statistics of the target.
     pub fn stats(&self) -> &Arc<TargetStats> {
         &self.stats
     }
@@ -162,15 +162,15 @@ impl PolledTarget {
             origin: self.origin(Peer::Unknown),
             url: Arc::clone(&self.work.info.url),
         };
-        // The store never rejects a change without text.
+        // The store never rejects a change without a text.
         let _ = self.store.apply(Write::one(expect), Now::read());
     }
 
-    /// Polls the target until the program stops or the target is removed, as `begin` says.
-    /// A task `before` of the same name ends first.
+    /// Polls the target until the program stops or the target is removed, beginning as
+    /// `begin` says. First waits for the end of the task `before`, which had the same name.
     pub async fn run(mut self, before: Option<JoinHandle<()>>, begin: Begin) {
         if let Some(before) = before {
-            // It may have withdrawn what is listed.
+            // That task may have withdrawn the listed target.
             let _ = before.await;
             self.list();
         }
@@ -182,10 +182,10 @@ impl PolledTarget {
                 biased;
                 it = interruption(&self.stop, &mut self.changes) => it,
                 (request, _permit) = self.requests.next() => match Box::pin(self.poll()).await {
-                    // The request is dropped, which those who wait notice.
+                    // Dropping the request tells those who wait for it.
                     Some(interruption) => interruption,
                     None => {
-                        // Nobody may wait any longer.
+                        // Nobody may be waiting any longer.
                         let _ = request.send(self.last);
                         continue;
                     }
@@ -226,11 +226,11 @@ impl PolledTarget {
         }
     }
 
-    /// When to poll, `first` from now; `None` if only scrapes do.
+    /// The times to poll, `first` from now; `None` if only scrapes cause polls.
     fn ticks(&self, first: Duration) -> Option<Interval> {
         let interval = self.target().settings.interval.every()?;
         let mut ticks = interval_at(slot(Instant::now() + first), interval);
-        // After a poll that took longer than the interval, polls stay on schedule.
+        // After a poll longer than the interval, polls return to the schedule.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Some(ticks)
     }
@@ -239,10 +239,10 @@ impl PolledTarget {
         &self.work.fetcher.target
     }
 
-    /// Polls once. An interruption ends the wait for a response; a response that arrived is
-    /// stored.
+    /// Polls once. An interruption ends the wait for a response, but a response that has
+    /// arrived is stored.
     async fn poll(&mut self) -> Option<Interruption> {
-        // Settings that leave the schedule as it is.
+        // Apply new settings that do not affect the schedule.
         self.work = Arc::clone(&self.changes.borrow());
         let started = Instant::now();
         let limit = self.target().settings.timeout;
@@ -275,8 +275,7 @@ impl PolledTarget {
         None
     }
 
-    /// Admits and stores a text. A large text that must be parsed is parsed off the
-    /// serving threads.
+    /// Admits and stores a text. A large text that needs parsing is parsed off the serving threads.
     async fn store(&mut self, fetched: Fetched, now: Now) -> Result<(), ScrapeError> {
         let Fetched {
             text,
@@ -340,8 +339,8 @@ impl PolledTarget {
         }
     }
 
-    /// Logs one line when the target begins to fail, fails for another reason, or
-    /// recovers. Many targets can do so at once, so these lines are limited. Other polls are
+    /// Logs one line when the target begins to fail, fails for another reason, or recovers.
+    /// Many targets can do so at once, so these lines are rate-limited. Other polls are
     /// logged at `debug`.
     fn log(&self, stored: &Result<(), ScrapeError>) {
         let target = self.target();
@@ -352,7 +351,7 @@ impl PolledTarget {
                 log::debug!("target {name}: {error}");
             }
             Err(error) => {
-                // What a target sent is quoted only at `debug`.
+                // Quotes of what a target sent appear only at `debug`.
                 let public = match error.quotes {
                     true => sender_log::without_excerpts(error.reason, &error.message),
                     false => error.message.as_str().into(),
@@ -374,11 +373,10 @@ impl PolledTarget {
     }
 }
 
-/// Polls begin at multiples of this time, so that many targets share the wake-ups of their
-/// thread.
+/// Polls begin at multiples of this time, so that many targets share one wake-up of their thread.
 const SLOT: Duration = Duration::from_millis(50);
 
-/// The first slot that is not before `at`.
+/// The first slot at or after `at`.
 fn slot(at: Instant) -> Instant {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let first = *FIRST.get_or_init(Instant::now);
@@ -387,7 +385,7 @@ fn slot(at: Instant) -> Instant {
     at + Duration::from_nanos(over as u64)
 }
 
-/// Waits until it is time; forever if there are no times.
+/// Waits for the next time to poll; forever without a schedule.
 async fn next(ticks: &mut Option<Interval>) {
     match ticks {
         Some(ticks) => drop(ticks.tick().await),
@@ -414,7 +412,7 @@ fn settings(work: &Work) -> Arc<dyn TargetSettings> {
     Arc::<Target>::clone(&work.fetcher.target)
 }
 
-/// The source of the texts of a target.
+/// The source that is recorded with the texts of a target.
 fn source(target: &Target) -> Arc<str> {
     Arc::from(format!("external_poll: {}", target.url.authority()))
 }
@@ -430,12 +428,12 @@ mod tests {
             let begin = Begin::of(index, count, Some(milliseconds(interval)));
             (begin.first.as_millis(), begin.schedule.as_millis())
         };
-        // Few targets.
+        // With few targets.
         assert_eq!(of(0, 3, 60_000), (0, 0));
         assert_eq!(of(2, 3, 60_000), (10, 40_000));
-        // Many: the last begins within five seconds.
+        // With many targets, the last one begins within five seconds.
         assert_eq!(of(9_999, 10_000, 60_000), (4_999, 59_994));
-        // A short interval.
+        // With a short interval.
         assert_eq!(of(5_000, 10_000, 1000), (500, 500));
         assert_eq!(Begin::of(7, 10, None).schedule, Duration::ZERO);
     }

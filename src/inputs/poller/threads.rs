@@ -1,9 +1,9 @@
-//! Threads on which targets are polled.
+//! Runs the tasks of targets on threads of their own.
 //!
-//! Polls are many and short, and each waits for its time and for a response. On threads that
-//! share their tasks, every such event wakes one thread for itself and another one to look for
-//! more; that took a quarter of the time of a poll of a hundred series. So targets are spread
-//! over threads that share nothing, and serving threads have nothing to do with polls.
+//! Polls are many and short, and each waits for its time and for a response. On threads
+//! that share their tasks, every such event wakes one thread to handle it and another one
+//! to look for more work; that took a quarter of the time of a poll of a hundred series. So
+//! targets are spread over threads that share nothing, and serving threads do no polling.
 
 use std::io;
 use std::thread;
@@ -15,24 +15,24 @@ use tokio_util::task::TaskTracker;
 
 use crate::telemetry::sender_log;
 
-/// Serving threads for each thread that polls. What a poll takes is less than what scrapes and
-/// pushes of the same series take.
+/// The number of serving threads for each polling thread. A poll takes less time than
+/// scrapes and pushes of the same series.
 const SERVING_THREADS: usize = 2;
 
-/// The threads of all targets. They begin with the first target.
+/// The threads of all targets. They start with the first target.
 #[derive(Debug)]
 pub struct PollThreads {
     handles: Vec<Handle>,
-    /// The thread of the next target.
+    /// The index of the thread for the next target.
     next: usize,
     /// Cancelled when the program stops.
     stop: CancellationToken,
-    /// The threads end with the last of these tasks.
+    /// Tasks of targets; the threads end after the last one.
     tasks: TaskTracker,
 }
 
 impl PollThreads {
-    /// No threads yet.
+    /// Creates an empty set of threads.
     pub fn new(stop: CancellationToken, tasks: TaskTracker) -> Self {
         PollThreads {
             handles: Vec::new(),
@@ -52,12 +52,12 @@ impl PollThreads {
         self.tasks.spawn_on(task, handle)
     }
 
-    /// Starts the threads. Those that cannot start are replaced by the serving threads.
+    /// Starts the threads. Serving threads stand in for threads that fail to start.
     fn start(&mut self) {
         let serving = Handle::current();
         let is_single = serving.runtime_flavor() == RuntimeFlavor::CurrentThread;
         let count = match is_single {
-            // One thread serves everything (`exporter.worker_threads = 0`).
+            // One thread does everything (`exporter.worker_threads = 0`).
             true => 0,
             false => (serving.metrics().num_workers() / SERVING_THREADS).max(1),
         };
@@ -84,7 +84,7 @@ impl PollThreads {
         let run = move || {
             runtime.block_on(async {
                 stop.cancelled().await;
-                // The last polls end first. Those that take too long end with the program.
+                // Let the last polls end. Polls that take too long are cut off with the program.
                 tasks.wait().await;
             });
         };

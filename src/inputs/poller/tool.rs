@@ -1,4 +1,4 @@
-//! Shows what rules make of the labels of targets, for `exporter-proxy relabel`.
+//! Shows the effect of rules on the labels of targets, for `exporter-proxy relabel`.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::exposition::{SampleLabels, labels_text};
 use crate::relabel::tool::{Stage, show_steps, stages};
 use crate::relabel::{LabelSet, Rules};
 
-/// Writes what the rules for all targets make of a configured target, step by step. Returns
-/// whether it is polled. Without rules, or if no target has that name, nothing is written.
+/// Writes the effect of the rules for all targets on a configured target, step by step. Returns
+/// whether the target is polled. Without rules, or without such a target, writes nothing.
 ///
 /// # Errors
 ///
@@ -34,8 +34,8 @@ pub fn show_target(config: &Config, name: &str, out: &mut impl Write) -> io::Res
     Ok(kept)
 }
 
-/// Writes what the rules of a discovery make of each entry of a list, in the format of `file_sd`,
-/// step by step. Returns the number of entries that are wrong.
+/// Writes the effect of a discovery's rules on each entry of a list in the format of
+/// `file_sd`, step by step. Returns the number of invalid entries.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub fn show_list(
     let template = found.template();
     let stages = target_stages(&template.rules.all);
     let reader = FoundReader::new(template);
-    // JSON is YAML.
+    // JSON is also YAML.
     let groups = lists::parse(list, ListFormat::Yaml).map_err(|problem| {
         io::Error::other(format!("the input is no list of targets: {problem}"))
     })?;

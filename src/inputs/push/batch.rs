@@ -1,4 +1,4 @@
-//! Batches: several groups in one body, stored as a whole or not at all.
+//! Batches: several groups in one body, stored all or none.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::reason::Reason;
 use crate::security::Scope;
 use crate::store::{Change, SectionId, Store, Write};
 
-/// The most groups of one batch.
+/// The limit on groups of one batch.
 const MAX_GROUPS: usize = 100_000;
 
 /// One push of a batch.
@@ -28,7 +28,7 @@ const MAX_GROUPS: usize = 100_000;
 struct Entry {
     #[serde(deserialize_with = "labels_once")]
     labels: BTreeMap<String, String>,
-    /// `PUT` if not given.
+    /// `PUT` if missing.
     #[serde(default)]
     method: Option<String>,
     /// Text 0.0.4 or OpenMetrics.
@@ -38,8 +38,8 @@ struct Entry {
     ttl: Option<String>,
 }
 
-/// Reads the labels of a group. A label given twice is an error, since its value would
-/// be ambiguous.
+/// Reads the labels of a group. A label given twice is an error, because it would be
+/// unclear which value counts.
 fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, String>, D::Error> {
     struct Labels;
 
@@ -70,9 +70,9 @@ fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, St
 impl Groups {
     /// Reads `{"groups":[{"labels":{"job":"x"},"method":"PUT","metrics":"m 1\n","ttl":"10m"}]}`
     /// into one write, and returns the number of groups. A group cannot be given twice,
-    /// since the groups of one write have no order. `scope` is what the sender may write.
+    /// since the groups of one write have no order. `scope` limits what the sender writes.
     ///
-    /// Groups are read one by one, and reading ends with the first invalid group.
+    /// Groups are read one by one, up to the first invalid one.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ struct BatchReader<'i> {
     seen: HashSet<String>,
     changes: Vec<Change>,
     budget: BatchBudget,
-    /// The rejection of the last group, if it is not valid.
+    /// The rejection of the last group, if that group is not valid.
     rejection: Option<Rejection>,
 }
 
@@ -250,7 +250,7 @@ impl<'de> Visitor<'de> for GroupsSeed<'_, '_> {
     }
 }
 
-/// The text and the families that the remaining groups of a batch can have.
+/// The text and families that the remaining groups of a batch may have.
 #[derive(Debug)]
 struct BatchBudget {
     /// Bytes of text.
@@ -259,8 +259,8 @@ struct BatchBudget {
 }
 
 impl BatchBudget {
-    /// A batch can have the text of a single push and several times its families, since
-    /// the groups of a batch share most families.
+    /// A batch may have the text of a single push and several times its families, since the
+    /// groups of a batch share most families.
     fn new(config: &Exposition) -> Self {
         BatchBudget {
             text: config.max_text,
@@ -268,7 +268,7 @@ impl BatchBudget {
         }
     }
 
-    /// Counts the families of one more group.
+    /// Subtracts the families of one more group.
     fn take(&mut self, families: &[FamilyText], config: &Exposition) -> Result<(), Rejection> {
         let bytes = families.iter().map(|family| family.samples.len()).sum();
         let Some(text) = self.text.checked_sub(bytes) else {
@@ -296,5 +296,5 @@ impl BatchBudget {
     }
 }
 
-/// The factor by which a batch can have more families than one push.
+/// How many times as many families a batch may have as a single push.
 const FAMILIES_FACTOR: usize = 4;

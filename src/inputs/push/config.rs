@@ -1,4 +1,4 @@
-//! The part of `[push]` for groups.
+//! The settings of `[push]` for groups.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::ingest::config::PushMode;
 use crate::settings::Table;
 use crate::settings::value::{boolean, choice, duration, integer, write_duration};
 
-/// Settings of pushed groups.
+/// Settings for pushed groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// The limit of groups.
+    /// The limit on groups.
     pub max_groups: usize,
     /// How long a group is kept without a push; zero keeps it forever.
     #[serde(serialize_with = "write_duration")]
     pub group_ttl: Duration,
-    /// Whether `/api/v1/admin/wipe` is served.
+    /// Whether to serve `/api/v1/admin/wipe`.
     pub enable_admin_api: bool,
     /// Whether `/-/quit` can stop the program.
     pub enable_lifecycle: bool,
-    /// Whether label names in paths can be escaped with `U__`.
+    /// Whether `U__` escapes label names in paths.
     pub enable_utf8_names: bool,
     /// The mode of a push without a `mode` parameter.
     pub mode: PushMode,

@@ -28,12 +28,12 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 /// The reply to a push whose path names no group.
 const NO_JOB: &str = "a push goes to /metrics/job/<job>";
 
-/// Pushgateway's protocol.
+/// The input for Pushgateway's protocol.
 #[derive(Debug)]
 pub struct Push {
     groups: Arc<Groups>,
     store: Arc<Store>,
-    /// Cancelled to stop the program (`/-/quit`).
+    /// Cancelled to request shutdown (`/-/quit`).
     quit: CancellationToken,
 }
 
@@ -152,7 +152,7 @@ impl Push {
     }
 
     fn sender(&self, request: &Request) -> Result<Sender, Rejection> {
-        // An unknown mode is an error even though the route is known.
+        // Rejects an unknown mode, although the route is known.
         parameters::mode(request.query(), self.groups.config.mode)?;
         Ok(Sender {
             origin: request.origin(),
@@ -235,8 +235,8 @@ impl Push {
         }
     }
 
-    /// The group of a push to validate, which can be empty, its sender, and the
-    /// options of an aggregating push.
+    /// Returns the group of a push to validate (empty if the path names none), the sender,
+    /// and the options of an aggregating push.
     fn validated(&self, request: &Request) -> Result<(Group, Sender, Option<Addition>), Rejection> {
         let config = &self.groups.config;
         let (labels, utf8_names) = (&*request.captured, config.enable_utf8_names);
@@ -272,8 +272,8 @@ impl Push {
     }
 }
 
-/// The condition that a request is a replacing push and that `matches` the rest of its
-/// path. `GET /metrics/` is a scrape.
+/// The condition that a request is a replacing push, and that `matches` accepts the rest of
+/// its path. `GET /metrics/` is a scrape.
 fn when(mode: PushMode, matches: fn(&str) -> bool) -> Condition {
     Arc::new(move |head, rest| {
         let reads = matches!(head.method, HttpMethod::GET | HttpMethod::HEAD);
@@ -283,7 +283,7 @@ fn when(mode: PushMode, matches: fn(&str) -> bool) -> Condition {
     })
 }
 
-/// Whether the path of a push begins with `job/`, as it must.
+/// Whether the path of a push begins with `job/`, as required.
 fn names_a_job(rest: &str) -> bool {
     let Some((first, _)) = rest.split_once('/') else {
         return false;

@@ -1,4 +1,4 @@
-//! Cap'n Proto messages, in the standard framing for streams:
+//! Reads Cap'n Proto messages in the standard framing for streams:
 //! <https://capnproto.org/encoding.html#serialization-over-a-stream>.
 //!
 //! [`frame`] computes the length of a message from its segment table. [`decode`] reads
@@ -12,14 +12,14 @@ use crate::exposition::Text;
 use crate::metric_data_capnp::inbound_metrics;
 use crate::reason::Reason;
 
-/// The most segments of a message. Other implementations have the same limit.
+/// The limit on segments of a message, which is the same in other implementations.
 const MAX_SEGMENTS: u64 = 511;
 
-/// Bytes of a word.
+/// The size of a word in bytes.
 const WORD: u64 = 8;
 
-/// The length of the message at the beginning of `bytes`; `None` if its segment table
-/// is not complete.
+/// Returns the length of the message at the start of `bytes`; `None` while its segment
+/// table is incomplete.
 ///
 /// # Errors
 ///
@@ -63,12 +63,12 @@ fn number(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from(u32::from_le_bytes(four)))
 }
 
-/// Reads one complete message. Missing fields are empty texts, and fields of a newer
-/// schema are ignored.
+/// Reads a complete message. Missing fields are empty texts, and fields of a newer schema
+/// are ignored.
 pub fn decode(message: &[u8]) -> Result<Message, MessageError> {
     let mut options = ReaderOptions::new();
-    // No byte of a valid message is read more than twice, since both fields can point
-    // to one text. The limit detects circular pointers.
+    // A valid message is read at most twice, since both fields may point to the same text.
+    // The limit stops at circular pointers.
     options.traversal_limit_in_words(Some(2 * (message.len() / WORD as usize + 1)));
     let malformed = |problem: capnp::Error| {
         MessageError::new(

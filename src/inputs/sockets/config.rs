@@ -1,4 +1,4 @@
-//! `[receiver]`: the sockets that apps send to, and the limits of messages.
+//! The settings of `[receiver]`: the sockets that apps send to, and the limits on messages.
 
 use std::time::Duration;
 
@@ -35,22 +35,22 @@ pub struct Config {
     pub receive_on_tcp_socket: bool,
     /// The address of the TCP port.
     pub receiver_tcp_socket: Address,
-    /// The limit of bytes of one message, as sent.
+    /// The limit on bytes of one message, as sent.
     #[serde(serialize_with = "write_size")]
     pub max_payload: usize,
-    /// The limit of bytes of incomplete messages, of all connections together.
+    /// The limit on bytes of all incomplete messages together.
     #[serde(serialize_with = "write_size")]
     pub max_buffered: usize,
-    /// The limit of bytes of an app's name.
+    /// The limit on bytes of an app's name.
     pub max_app_name: usize,
-    /// The limit of apps.
+    /// The limit on apps.
     pub max_apps: usize,
-    /// How long a message may take from its first to its last byte; zero for no limit.
-    /// The original has no limit.
+    /// The time limit from the first to the last byte of a message; zero for no limit. The
+    /// original has no limit.
     #[serde(serialize_with = "write_duration")]
     pub message_timeout: Duration,
-    /// How long a connection may be silent between messages; zero for no limit. The
-    /// original has no limit, and its senders pause as long as they like.
+    /// The time limit for silence between messages; zero for no limit. The original has no
+    /// limit, and its senders pause as long as they like.
     #[serde(serialize_with = "write_duration")]
     pub idle_timeout: Duration,
     /// How long an app is kept after its last message; `None` for no limit.
@@ -59,8 +59,7 @@ pub struct Config {
         skip_serializing_if = "Option::is_none"
     )]
     pub app_ttl: Option<Duration>,
-    /// The load balancers whose connections to the TCP port begin with a header of the
-    /// PROXY protocol.
+    /// The load balancers whose connections to the TCP port begin with a PROXY protocol header.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proxy_protocol: Vec<Network>,
     /// TLS of the TCP port; `None` for none.
@@ -80,7 +79,7 @@ pub enum Format {
     Json,
 }
 
-/// The limit on networks of load balancers. Each connection is compared with each.
+/// The limit on networks of load balancers. Each connection is compared with all of them.
 const MAX_BALANCERS: usize = 1000;
 
 /// Reads the table.

@@ -1,5 +1,5 @@
-//! One connection of a listener: reads messages, stores them, and answers senders of
-//! JSON whose document is rejected.
+//! Serves one connection: reads messages, stores them, and tells a sender of JSON why its
+//! document was rejected.
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
@@ -28,20 +28,17 @@ use crate::security::{Caller, Door, Role, Scope};
 use crate::telemetry::WireFormat;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// The size in bytes of the read buffer. Each thread has one, for all connections.
+/// The size of the read buffer, in bytes. Each thread has one for all its connections.
 const READ_SIZE: usize = 256 * 1024;
 
-/// The interval at which connections check whether a large write, which holds the store,
-/// is done.
+/// The interval at which connections check whether a large write still holds the store.
 const BUSY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The number of these checks. After that, a message waits for the store like any other
-/// write.
+/// The number of these checks. After that, a message waits for the store like any other write.
 const MAX_BUSY_CHECKS: usize = 500;
 
-/// After an error line, the proxy goes on reading for at most this long and this many
-/// bytes. Closing with unread bytes would reset the connection, and the sender might
-/// never see the line.
+/// The limits on reading after an error line, in time and bytes. Closing with unread bytes
+/// would reset the connection, and the sender might never see the line.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 16 << 20;
 
@@ -61,7 +58,7 @@ pub async fn serve(live: Live<Service>, connection: Connection) {
     };
     let mut session = Session::new(live, caller);
     match session.run(&mut stream, permit.progress()).await {
-        // Over TLS, `close_notify` shows the sender that the connection was not cut off.
+        // Over TLS, `close_notify` tells the sender that the connection was not cut off.
         Ok(()) => drop(stream.shutdown().await),
         Err(error) => session.reject(&mut stream, &error).await,
     }
@@ -70,18 +67,18 @@ pub async fn serve(live: Live<Service>, connection: Connection) {
 /// The state of one connection.
 struct Session {
     live: Live<Service>,
-    /// What was current when the last bytes were read.
+    /// The settings and state that were current at the last read.
     service: Arc<Service>,
     caller: Caller,
     author: Author,
     inbox: Inbox,
-    /// What the sender has sent, if that is limited.
+    /// The account of the sender; empty without limits.
     account: Account,
-    /// The account of an app that has to wait.
+    /// The account of an app that must wait.
     overdrawn_app: Option<Account>,
-    /// Whether the inbox has stopped before messages that it holds.
+    /// Whether the inbox stopped while it still holds messages.
     is_stopped: bool,
-    /// Whether the connection was closed because others wait for its permit.
+    /// Whether the connection was closed to give its permit to another one.
     evicted: bool,
 }
 
@@ -107,7 +104,7 @@ impl Session {
         }
     }
 
-    /// Takes over new settings. The format stays as the connection began.
+    /// Applies new settings. The connection keeps its format.
     fn refresh(&mut self) {
         if self.live.is_current(&self.service) {
             return;
@@ -117,15 +114,15 @@ impl Session {
         self.inbox.set_limits(inbox_limits(&self.service));
     }
 
-    /// Receives messages until the sender ends the stream, the connection must be
-    /// closed, or a message is rejected.
+    /// Receives messages until the sender ends the stream, the connection must be closed,
+    /// or a message is rejected.
     async fn run<S>(&mut self, stream: &mut S, progress: &Progress) -> Result<(), MessageError>
     where
         S: AsyncRead + Unpin,
     {
         let stop = self.service.stop.clone();
         let mut evicted = pin!(progress.evicted());
-        // The number of the incomplete message, and when it began.
+        // The number of the incomplete message, and the time when it began.
         let mut begun: Option<(u64, Instant)> = None;
         let mut stored = 0;
         let budget = Arc::clone(&self.service.budget);
@@ -185,8 +182,8 @@ impl Session {
                             Some((same, at)) if same == number => (same, at),
                             _ => (number, Instant::now()),
                         });
-                        // A sender that never pauses is always midway, so compare
-                        // the numbers of the messages.
+                        // A sender that never pauses is always midway through some message,
+                        // so compare message numbers.
                         let finished = before.is_some_and(|(old, _)| old != number);
                         if stop.is_cancelled() && (begun.is_none() || finished) {
                             return self.stopped();
@@ -213,11 +210,11 @@ impl Session {
         }
     }
 
-    /// Waits while the sender or its app has sent more than it may.
+    /// Waits while the sender or its app exceeds a rate.
     ///
     /// # Errors
     ///
-    /// That would take too long.
+    /// The wait would be too long.
     async fn pause(&mut self) -> Result<(), Excess> {
         let fairness = &self.service.fairness;
         let Author { peer, user, .. } = &self.author;
@@ -229,8 +226,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits, up to a limit, while a large write holds the store. Without it, the
-    /// write of a message would block this thread and its other connections.
+    /// Waits, up to a limit, while a large write holds the store. Otherwise the write of a
+    /// message would block this thread and its other connections.
     async fn wait_for_large_write(&self) {
         let store = &self.service.store;
         for _ in 0..MAX_BUSY_CHECKS {
@@ -241,8 +238,8 @@ impl Session {
         }
     }
 
-    /// Stores a complete large message, and the messages behind it. The work is not
-    /// cancelled with the connection: the sender need not wait for it.
+    /// Stores a complete large message and the messages after it. The work is not cancelled
+    /// with the connection, so the sender need not wait for it.
     async fn store_large(&mut self) -> Result<(), MessageError> {
         while let Some(large) = self.inbox.take_large() {
             let service = Arc::clone(&self.service);
@@ -270,8 +267,7 @@ impl Session {
         Ok(())
     }
 
-    /// Stores every message that is complete with these bytes, until the sender has to
-    /// wait.
+    /// Stores every message that these bytes complete, until the sender has to wait.
     fn feed(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
         self.refresh();
         let (service, author, account) = (&self.service, &self.author, &self.account);
@@ -292,7 +288,7 @@ impl Session {
         fed
     }
 
-    /// Reads once, and stores every message that is complete then.
+    /// Reads once, and stores every message that is then complete.
     async fn read_and_store<S>(&mut self, stream: &mut S) -> Result<Read, MessageError>
     where
         S: AsyncRead + Unpin,
@@ -328,8 +324,8 @@ impl Session {
         }
     }
 
-    /// Bytes to read at once: few from a sender whose messages may have to wait, since
-    /// they are kept meanwhile.
+    /// The number of bytes to read at once. It is small if messages of the sender may have
+    /// to wait, since they are buffered meanwhile.
     fn read_size(&self) -> usize {
         match self.account.is_limited() || self.service.fairness.limits_apps() {
             true => LIMITED_READ,
@@ -337,8 +333,8 @@ impl Session {
         }
     }
 
-    /// The error of a message that is not complete in time. If what was received is
-    /// malformed, that is the error: such a document may never end.
+    /// The error for a message that is incomplete after the time limit. If the received
+    /// part is malformed, the error says so: such a document may never end.
     fn timed_out(&mut self) -> MessageError {
         let waited = self.service.config.message_timeout;
         let timeout = MessageError::new(
@@ -353,7 +349,7 @@ impl Session {
         }
     }
 
-    /// The error of a large message that arrives too slowly while memory is short.
+    /// The error for a large message that arrives too slowly while memory is short.
     fn too_slow(&self) -> MessageError {
         MessageError::new(
             Reason::Timeout,
@@ -365,8 +361,8 @@ impl Session {
         )
     }
 
-    /// Ends the connection so that another one can be served. Only an incomplete
-    /// message makes it an error.
+    /// Ends the connection so that another one can be served. It is an error only if a
+    /// message is incomplete.
     fn make_room(&mut self) -> Result<(), MessageError> {
         self.evicted = true;
         if !self.inbox.is_midway() {
@@ -387,7 +383,7 @@ impl Session {
         ))
     }
 
-    /// Ends the connection because the program stops.
+    /// Ends the connection because the program is stopping.
     fn stopped(&self) -> Result<(), MessageError> {
         if !self.inbox.is_midway() {
             return Ok(());
@@ -398,13 +394,13 @@ impl Session {
         ))
     }
 
-    /// Counts and logs a rejected message, and tells a sender of JSON.
+    /// Counts and logs a rejected message, and answers a sender of JSON.
     async fn reject<S>(&mut self, stream: &mut S, error: &MessageError)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let format = match (self.inbox.format(), self.service.config.format) {
-            // Bytes that are not Cap'n Proto either are answered like JSON.
+            // Bytes in neither format are answered like JSON.
             (WireFormat::Unknown, Format::Auto) if error.position.is_some() => WireFormat::Json,
             (format, _) => format,
         };
@@ -434,13 +430,13 @@ impl Session {
                 String::new()
             };
             let line = format!("error: {document}{error}\n");
-            // The sender may have gone already.
+            // The sender may have disconnected.
             let _ = answer(stream, line.as_bytes(), !self.evicted).await;
         }
     }
 }
 
-/// Charges a message that was stored. Returns whether the sender has to wait after it.
+/// Charges a stored message. Returns whether the sender must then wait.
 fn charge_message(account: &Account) -> bool {
     if !account.is_limited() {
         return false;
@@ -450,8 +446,8 @@ fn charge_message(account: &Account) -> bool {
     account.check(now).is_err()
 }
 
-/// The sender of a connection. One without the role learns it from the reply to its first
-/// message.
+/// Identifies the sender of a connection. A sender without the role is told so when its
+/// first message is rejected.
 fn author(service: &Service, caller: &Caller) -> Author {
     let scope = service.access.authorize_connection(Role::Write, caller);
     Author {
@@ -462,7 +458,7 @@ fn author(service: &Service, caller: &Caller) -> Author {
 }
 
 fn inbox_limits(service: &Service) -> InboxLimits {
-    // Only texts that are parsed take long enough to be worked on elsewhere.
+    // Only parsing takes long enough to be worth another thread.
     let max_inline = match service.admission.parses_texts() {
         true => INLINE_BYTES,
         false => usize::MAX,
@@ -475,7 +471,7 @@ fn inbox_limits(service: &Service) -> InboxLimits {
     }
 }
 
-/// The time `after` `start`; `None`, which is never, if `after` is zero.
+/// Returns the time `after` `start`; `None`, for never, if `after` is zero.
 fn deadline(start: Instant, after: Duration) -> Option<Instant> {
     (!after.is_zero()).then(|| start + after)
 }
@@ -487,9 +483,9 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Writes the last line of a connection. With `linger`, it then reads on for a while,
-/// so that the line arrives. An evicted connection does not linger: it is idle, so
-/// nothing is unread, and another connection waits for its permit.
+/// Writes the last line of a connection. With `linger`, it then keeps reading for a while,
+/// so that the line arrives. An evicted connection does not linger: it is idle, so no bytes
+/// are unread, and another connection waits for its permit.
 async fn answer<S>(stream: &mut S, line: &[u8], linger: bool) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Cuts a connection's bytes into messages. Pure: no I/O, no clock.
+//! Cuts a connection's bytes into messages. Does no I/O and reads no clock.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::telemetry::WireFormat;
 /// The limits of one connection.
 #[derive(Debug, Clone)]
 pub struct InboxLimits {
-    /// Bytes of one message.
+    /// The limit on bytes of one message.
     pub max_payload: usize,
-    /// Apps of one message.
+    /// The limit on apps of one message.
     pub max_apps: usize,
-    /// Bytes of a message that is decoded at once. A larger one is returned by
-    /// [`Inbox::take_large`] instead.
+    /// The limit on bytes of a message that is decoded immediately. [`Inbox::take_large`]
+    /// returns larger ones instead.
     pub max_inline: usize,
     /// Memory for incomplete messages, shared by all connections.
     pub budget: Arc<MemoryBudget>,
 }
 
-/// A complete message that the caller decodes. Its bytes count against the budget
-/// until it is dropped.
+/// A complete message for the caller to decode. Its bytes count against the budget until it
+/// is dropped.
 #[derive(Debug)]
 pub struct LargeMessage {
     bytes: Vec<u8>,
@@ -59,42 +59,41 @@ fn decode(message: &[u8], is_capnp: bool, limits: &InboxLimits) -> Result<Messag
 
 /// Cuts the bytes of one connection into messages.
 ///
-/// A message that is complete in the bytes of one read is decoded in place. Only the
-/// beginning of an incomplete one is buffered, so a connection between two messages
-/// holds no memory.
+/// A message that one read completes is decoded in place. Only the beginning of an
+/// incomplete message is buffered, so a connection between messages holds no memory.
 #[derive(Debug)]
 pub struct Inbox {
     limits: InboxLimits,
     framing: Framing,
-    /// The incomplete message as far as it was received, counted in the budget.
+    /// The received part of an incomplete message, counted in the budget.
     buffer: Vec<u8>,
-    /// Bytes received since the beginning of the current message.
+    /// The number of bytes since the beginning of the current message.
     pending: usize,
-    /// Messages stored so far.
+    /// The number of messages stored so far.
     messages: u64,
-    /// The length of the large message at the beginning of the buffer.
+    /// The length of the large message at the start of the buffer.
     large: Option<usize>,
 }
 
 /// The framing of the connection.
 #[derive(Debug)]
 enum Framing {
-    /// The first bytes have not been received.
+    /// The first bytes have not arrived yet.
     Undetected,
     Json(json::Framer),
     Capnp,
 }
 
-/// What an inbox does after a message is stored.
+/// The next step of an inbox after a message is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It goes on with the next message.
+    /// Continue with the next message.
     Message,
-    /// It stops, and keeps the bytes that follow.
+    /// Stop, and keep the remaining bytes.
     Stop,
 }
 
-/// What the next bytes are.
+/// The kind of the next bytes.
 enum Frame {
     /// White space of this length, which is skipped.
     Blank(usize),
@@ -122,20 +121,20 @@ impl Inbox {
         }
     }
 
-    /// Changes the limits for what is received from now on. The budget must stay the same.
+    /// Changes the limits for future bytes. The budget must stay the same.
     pub fn set_limits(&mut self, limits: InboxLimits) {
         self.limits = limits;
     }
 
-    /// Takes received bytes, and passes each complete message to `store` with its
-    /// length. It stops at a large message: the caller then takes it with
-    /// [`Inbox::take_large`], and goes on behind it by feeding no bytes. It also stops
-    /// where `store` says so; the caller goes on in the same way.
+    /// Takes received bytes, and passes each complete message to `store` with its length.
+    /// It stops at a large message: the caller takes that with [`Inbox::take_large`], and
+    /// continues by feeding no bytes. It also stops where `store` says so, and the caller
+    /// continues in the same way.
     ///
     /// # Errors
     ///
-    /// The bytes are not a message, a limit is exceeded, or `store` failed. The inbox
-    /// cannot be used any more, since the beginning of the next message is unknown.
+    /// The bytes are not a message, a limit is exceeded, or `store` failed. The inbox is
+    /// then unusable, since the beginning of the next message is unknown.
     pub fn feed(
         &mut self,
         bytes: &[u8],
@@ -164,7 +163,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Takes the large message that is next, if there is one. The caller calls
+    /// Takes the large message that is next, if there is one. The caller must call
     /// [`Inbox::note_stored`] once it is stored.
     pub fn take_large(&mut self) -> Option<LargeMessage> {
         let length = self.large.take()?;
@@ -177,18 +176,18 @@ impl Inbox {
         })
     }
 
-    /// Records that the large message that was taken is stored.
+    /// Records that the large message is stored.
     pub fn note_stored(&mut self) {
         self.messages += 1;
         self.pending = 0;
     }
 
-    /// The buffered bytes of an incomplete message.
+    /// The number of buffered bytes of an incomplete message.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether a message has begun and is not complete.
+    /// Whether a message has begun and is incomplete.
     pub fn is_midway(&self) -> bool {
         match (&self.framing, self.buffer.first()) {
             (_, None) => false,
@@ -198,8 +197,7 @@ impl Inbox {
         }
     }
 
-    /// Bytes received since the beginning of the message that is not stored: an
-    /// incomplete or a rejected one.
+    /// The number of bytes since the beginning of the message that is incomplete or was rejected.
     pub fn pending(&self) -> usize {
         self.pending
     }
@@ -208,7 +206,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// The stream ends inside a message.
+    /// The stream ends within a message.
     pub fn finish(&mut self) -> Result<(), MessageError> {
         if !self.is_midway() {
             return Ok(());
@@ -227,7 +225,7 @@ impl Inbox {
         Err(error)
     }
 
-    /// The wire format, as far as it is detected.
+    /// The wire format, if it has been detected.
     pub fn format(&self) -> WireFormat {
         match self.framing {
             Framing::Undetected => WireFormat::Unknown,
@@ -236,12 +234,12 @@ impl Inbox {
         }
     }
 
-    /// The number of messages that were stored.
+    /// The number of stored messages.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Consumes the complete messages, and returns their length in bytes.
+    /// Consumes all complete messages, and returns the number of consumed bytes.
     fn consume(
         &mut self,
         bytes: &[u8],
@@ -322,7 +320,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Releases the memory of the incomplete message.
+    /// Releases the memory of an incomplete message.
     fn clear(&mut self) {
         self.limits.budget.release(self.buffer.len());
         self.buffer = Vec::new();
@@ -335,12 +333,11 @@ impl Drop for Inbox {
     }
 }
 
-/// Detects the framing from the first two bytes of a connection; `None` if there are
-/// fewer.
+/// Detects the framing from the first two bytes of a connection; `None` if there are fewer.
 ///
-/// A JSON document begins with `{` or white space. A Cap'n Proto message begins with
-/// its number of segments less one, as four little-endian bytes. It is below 512, so
-/// the second byte is 0 or 1, which does not occur in JSON.
+/// A JSON document begins with `{` or white space. A Cap'n Proto message begins with its
+/// number of segments minus one, in four little-endian bytes. That is below 512, so the
+/// second byte is 0 or 1, which JSON cannot have there.
 fn detect(bytes: &[u8]) -> Result<Option<Framing>, MessageError> {
     let json = bytes[0] == b'{' || is_blank(bytes[0]);
     match bytes.get(1) {

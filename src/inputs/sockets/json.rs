@@ -1,8 +1,8 @@
-//! JSON documents: an object that maps names of apps to text, or to a list of lines.
+//! Reads JSON documents: objects that map names of apps to text, or to lists of lines.
 //!
-//! Documents follow one another on a connection, with or without white space between
-//! them. [`Framer`] finds the end of each in one linear scan, which continues as bytes
-//! arrive. [`decode`] then parses the document once.
+//! Documents follow one another on a connection, with or without white space between them.
+//! [`Framer`] finds the end of each in one linear scan, which continues as bytes arrive.
+//! [`decode`] then parses the document once.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,14 +18,14 @@ use crate::reason::Reason;
 
 /// Finds the end of a document.
 ///
-/// It knows strings, escapes and brackets, and the bytes that a valid document can
-/// have between them. So it finds most errors as soon as they arrive, without waiting
-/// for the end of the document, which might never come.
+/// It knows strings, escapes and brackets, and the bytes that may occur between them. So it
+/// finds most errors as soon as they arrive, without waiting for the end of the document,
+/// which might never come.
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// Bytes of the document that have been scanned.
+    /// The number of scanned bytes of the document.
     scanned: usize,
-    /// Open brackets: 1 inside the object, 2 inside a list.
+    /// The number of open brackets: 1 inside the object, 2 inside a list.
     depth: u8,
     in_string: bool,
     /// Whether the last byte was a backslash inside a string.
@@ -35,17 +35,17 @@ pub struct Framer {
 /// The result of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
-    /// The document is not complete.
+    /// The document is incomplete.
     Incomplete,
     /// The document ends after this many bytes.
     Ends(usize),
-    /// The byte at this offset is not allowed there. [`invalid`] explains it.
+    /// The byte at this offset is not allowed there. [`invalid`] explains the error.
     Invalid(usize),
 }
 
 impl Framer {
-    /// Continues the scan. `bytes` is the document from its first byte, as far as it
-    /// was received, and grows from call to call.
+    /// Continues the scan. `bytes` is the received part of the document, from its first
+    /// byte; it grows from call to call.
     pub fn scan(&mut self, bytes: &[u8]) -> Scan {
         let mut at = self.scanned;
         while at < bytes.len() {
@@ -73,7 +73,7 @@ impl Framer {
         Scan::Incomplete
     }
 
-    /// Scans the inside of a string, and returns the offset at which to continue.
+    /// Scans within a string, and returns the offset at which to continue.
     fn scan_string(&mut self, bytes: &[u8], mut at: usize) -> usize {
         if self.escaped {
             self.escaped = false;
@@ -122,12 +122,12 @@ pub fn decode(document: &[u8], max_apps: usize) -> Result<Message, MessageError>
 
 /// Explains why the last byte of `document` is not allowed there.
 pub fn invalid(document: &[u8]) -> MessageError {
-    // The byte can be the first one of a character that is not complete.
+    // The byte may be the first one of an incomplete character.
     let cut = str::from_utf8(document).is_err_and(|problem| problem.error_len().is_none());
     match decode(document, usize::MAX) {
         Err(error) if error.reason != Reason::Truncated && !cut => error,
-        // The parser would read on: the byte begins a value, but neither a text nor a
-        // list.
+        // The parser would continue, since the byte begins a value, but the value is
+        // neither a string nor a list.
         _ => {
             let last = document.len() - 1;
             let (line, column) = position(document, last);
@@ -140,7 +140,7 @@ pub fn invalid(document: &[u8]) -> MessageError {
     }
 }
 
-/// Explains a document that ends too early: by an earlier error, if it has one.
+/// Explains why a document ends too early; an earlier error takes precedence.
 pub fn incomplete(document: &[u8]) -> MessageError {
     let (line, column) = position(document, document.len());
     match decode(document, usize::MAX) {
@@ -149,7 +149,7 @@ pub fn incomplete(document: &[u8]) -> MessageError {
     }
 }
 
-/// A byte, for an error message.
+/// Formats a byte for an error message.
 pub fn shown(byte: u8) -> String {
     if byte.is_ascii_graphic() {
         format!("`{}`", char::from(byte))
@@ -158,7 +158,7 @@ pub fn shown(byte: u8) -> String {
     }
 }
 
-/// Line and column, from 1, of the byte at `offset`.
+/// The line and column, from 1, of the byte at `offset`.
 fn position(document: &[u8], offset: usize) -> (usize, usize) {
     let before = &document[..offset];
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
@@ -167,7 +167,7 @@ fn position(document: &[u8], offset: usize) -> (usize, usize) {
 }
 
 fn explain(problem: &serde_json::Error) -> MessageError {
-    // Drop the position from the end of the message: it is a field of the error.
+    // Drop the position from the end of the message, since the error has a field for it.
     let full = problem.to_string();
     let message = full
         .rsplit_once(" at line ")
@@ -180,12 +180,12 @@ fn explain(problem: &serde_json::Error) -> MessageError {
     MessageError::new(reason, message).at(problem.line(), problem.column())
 }
 
-/// Visits the object.
+/// Visits the object of a document.
 struct DocumentVisitor<'a> {
-    /// The limit of apps. Without it, a document with very many short names would take
-    /// far more memory than its size.
+    /// The limit on apps. Without it, a document with very many short names would take far
+    /// more memory than its size.
     max_apps: usize,
-    /// Set if the document has more.
+    /// Set if the document has more apps.
     too_many: &'a Cell<bool>,
 }
 
@@ -213,7 +213,7 @@ impl<'de> Visitor<'de> for DocumentVisitor<'_> {
     }
 }
 
-/// Reads the value of one app: text, or a list of lines.
+/// Reads the value for one app: a string, or a list of lines.
 struct TextSeed<'a> {
     name: &'a str,
 }
@@ -246,8 +246,8 @@ impl<'de> Visitor<'de> for TextSeed<'_> {
     }
 }
 
-/// Reads one line of a list. Like [`TextSeed`], it accepts any value: if the parser is
-/// asked for a string, it reports other values one byte too early.
+/// Reads one line of a list. Like [`TextSeed`], it accepts any value: asked for a string,
+/// the parser would report other values one byte too early.
 struct LineSeed<'a> {
     name: &'a str,
 }

@@ -5,7 +5,7 @@
 //! 1. [`inbox`] detects the format and cuts the bytes of a connection into messages,
 //!    which [`json`] and [`capnp`] decode into a [`Message`]. This step is pure.
 //! 2. [`service`] admits the texts and stores the message as one [`Write`].
-//! 3. [`connection`] reads, waits, and tells the sender what was rejected.
+//! 3. [`connection`] reads, waits, and tells the sender about rejections.
 //!
 //! [`Write`]: crate::store::Write
 
@@ -40,13 +40,13 @@ use crate::telemetry::ListenerName;
 pub use error::MessageError;
 pub use inbox::{Inbox, InboxLimits, Next};
 
-/// Large messages that are parsed at the same time.
+/// The limit on large messages that are parsed at the same time.
 const LARGE_MESSAGES: usize = 2;
 
 /// The key of the TCP socket, for errors and warnings.
 const TCP_SETTING: &str = "receiver.receiver_tcp_socket";
 
-/// A decoded message: the names of apps, and the text that each exposes from now on.
+/// A decoded message: apps by name, each with its new text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// Names and texts.
@@ -71,7 +71,7 @@ pub struct ReadySockets {
 }
 
 impl Sockets {
-    /// No sockets yet.
+    /// Creates the input without sockets.
     pub fn new(config: &Config, context: &Context) -> Self {
         let used = Arc::clone(&context.telemetry.buffered);
         Sockets {
@@ -81,12 +81,12 @@ impl Sockets {
         }
     }
 
-    /// Binds the sockets that the settings enable. `limits` apply to each. Nothing is
-    /// served or changed yet.
+    /// Binds the sockets that the settings enable, each with `limits`. Nothing is served or
+    /// changed yet.
     ///
     /// # Errors
     ///
-    /// All sockets that cannot be bound.
+    /// The errors of all sockets that cannot be bound.
     pub async fn prepare(
         &self,
         config: &Config,
@@ -126,7 +126,7 @@ impl Sockets {
         })
     }
 
-    /// Serves the sockets that are ready, each in a task of its own, and closes the others.
+    /// Serves the sockets that are ready, and closes all others.
     pub fn apply(&mut self, ready: ReadySockets, context: &Context) {
         let ReadySockets { config, listeners } = ready;
         self.budget.set_limit(config.max_buffered);
@@ -175,7 +175,7 @@ impl ReadySockets {
         }
     }
 
-    /// The most connections that can be open, including those that wait for a permit.
+    /// The number of connections that can be open, including those that wait for a permit.
     pub fn connections(&self) -> usize {
         self.listeners.iter().map(Ready::connections).sum()
     }

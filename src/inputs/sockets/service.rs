@@ -16,7 +16,7 @@ use crate::security::{Access, Scope};
 use crate::store::{Change, Producer, SectionId, Store, Write};
 use crate::telemetry::MessageStats;
 
-/// What all connections of one listener share.
+/// The state that all connections of one listener share.
 #[derive(Debug)]
 pub struct Service {
     pub config: Arc<Config>,
@@ -29,24 +29,24 @@ pub struct Service {
     pub budget: Arc<MemoryBudget>,
     /// Threads for large messages of all listeners.
     pub pool: BlockingPool,
-    /// The listener's address, which is the source of its messages.
+    /// The listener's address, recorded as the source of its messages.
     pub source: Arc<str>,
     pub stop: CancellationToken,
 }
 
-/// Who sends over a connection.
+/// The sender of a connection.
 #[derive(Debug, Clone)]
 pub struct Author {
     pub peer: Peer,
-    /// The user that the connection tells.
+    /// The user by connection: the name in the client certificate.
     pub user: Option<Arc<str>>,
-    /// What it may write.
+    /// The apps that it may write.
     pub scope: Scope,
 }
 
 impl Service {
-    /// Stores a message completely, or not at all. Returns the account of an app that has
-    /// to wait after it.
+    /// Stores a message completely or not at all. Returns the account of an app that must
+    /// then wait.
     pub fn store(
         &self,
         message: Message,
@@ -89,13 +89,13 @@ impl Service {
         Ok(overdrawn)
     }
 
-    /// Counts that a sender exceeds a rate, and returns the error.
+    /// Counts an exceeded rate, and returns the error.
     pub fn over_limit(&self, excess: &Excess) -> MessageError {
         self.fairness.count(excess);
         MessageError::new(Reason::RateLimited, excess.to_string())
     }
 
-    /// Records with the app why its text was rejected, and returns the error.
+    /// Records the rejection with the app, and returns the error.
     fn rejected(
         &self,
         id: SectionId,
@@ -124,7 +124,7 @@ impl Service {
     }
 }
 
-/// Checks the name of an app, of at most `max` bytes.
+/// Checks an app's name, which may have at most `max` bytes.
 fn check_name(name: &str, max: usize) -> Result<(), MessageError> {
     let problem = if name.is_empty() {
         "an app's name may not be empty".to_owned()

@@ -16,7 +16,7 @@ use crate::ingest::Body;
 use crate::inputs::parameters::{self, count_addition};
 use crate::store::Store;
 
-/// JSON up to this size is parsed on the serving thread.
+/// The size up to which JSON is parsed on the serving thread.
 const JSON_AT_ONCE: usize = 16 << 10;
 
 /// The input: values that change aggregated families.
@@ -54,7 +54,7 @@ impl Values {
     }
 
     async fn change(&self, action: Action, request: &mut Request) -> Reply {
-        // The media type is checked before the body is read.
+        // Check the media type before reading the body.
         let format = BodyFormat::of(&request.content_type());
         let parsed = format.and_then(|format| Ok((format, parameters::addition(request)?)));
         let (format, addition) = match parsed {

@@ -1,6 +1,6 @@
-//! `/ping`, as in pingpong. On the push listener, a ping with parameters is counted: they
-//! are the labels of `ping_request_count`, by which Alertmanager chooses a receiver. One
-//! without parameters is a health check and changes nothing.
+//! `/ping`, as in pingpong. On the push listener, a ping with parameters is counted: the
+//! parameters become labels of `ping_request_count`, by which Alertmanager chooses a
+//! receiver. A ping without parameters is a health check and changes nothing.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const HEAD: &str = "# HELP ping_request_count Pings, by their parameters.\n\
                     # TYPE ping_request_count counter\n\
                     ping_request_count{app=\"pingpong\"";
 
-/// The parameters that are labels, with the values that they have by default.
+/// The parameters that become labels, with their default values.
 const LABELS: [(&str, &str); 9] = [
     ("arg1", ""),
     ("arg2", ""),
@@ -88,7 +88,7 @@ impl Ping {
         ]
     }
 
-    /// Counts a ping, and answers it.
+    /// Counts a ping and answers it.
     async fn count(&self, request: &mut Request) -> Reply {
         match self.add(request) {
             Ok(()) => {
@@ -119,7 +119,7 @@ impl Ping {
     }
 }
 
-/// The reply.
+/// The reply to a ping.
 fn pong() -> Reply {
     let now = dates::utc(Now::read().wall);
     reply::text(StatusCode::OK, format!("PONG - {now}\n"))

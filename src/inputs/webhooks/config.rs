@@ -1,21 +1,21 @@
-//! The part of `[push]` for webhooks.
+//! The settings of `[push]` for webhooks.
 
 use serde::Serialize;
 
 use crate::settings::Table;
 use crate::settings::value::{integer, size, write_size};
 
-/// Settings of webhooks.
+/// Settings for webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Webhooks that `/webhooks` lists; 0 keeps none.
+    /// The limit on webhooks that `/webhooks` lists; 0 keeps none.
     pub max_webhooks: usize,
-    /// Bytes of all kept webhooks.
+    /// The limit on bytes of all kept webhooks.
     #[serde(serialize_with = "write_size")]
     pub max_webhook_bytes: usize,
 }
 
-/// One page lists all webhooks.
+/// The limit on `max_webhooks`: one page lists all webhooks.
 const MOST_WEBHOOKS: usize = 10_000;
 
 /// Takes the settings of webhooks out of `[push]`.

@@ -1,4 +1,4 @@
-//! The newest webhooks, limited in number and bytes.
+//! Keeps the newest webhooks, limited in number and bytes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +13,17 @@ use crate::peer::Peer;
 /// An accepted webhook, with its secrets redacted.
 #[derive(Debug)]
 pub struct Webhook {
-    /// When it arrived.
+    /// The time of arrival.
     pub at: Now,
-    /// Who sent it.
+    /// The sender.
     pub peer: Peer,
     /// The path of the request.
     pub path: &'static str,
-    /// What it says.
+    /// The content of its body.
     pub notification: Notification,
-    /// Bytes of its body as sent.
+    /// The number of bytes of its body, as sent.
     pub bytes: usize,
-    /// The body as one line of JSON; `None` if it is too long to be kept.
+    /// The body as one line of JSON; `None` if it is too long to keep.
     pub body: Option<Bytes>,
 }
 
@@ -34,7 +34,7 @@ impl Webhook {
     }
 }
 
-/// The share of all bytes that one body can take, as 1/N, so that a long body does not
+/// A body may take one part in `LARGEST_SHARE` of all bytes, so that a long body does not
 /// push out all others.
 const LARGEST_SHARE: usize = 8;
 
@@ -46,22 +46,22 @@ pub struct WebhookHistory {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// The limit of webhooks.
+    /// The limit on webhooks.
     most: usize,
-    /// The limit of their bytes.
+    /// The limit on their bytes.
     most_bytes: usize,
-    /// Newest first. Their numbers descend by one.
+    /// Newest first. Their numbers are consecutive, and descend.
     webhooks: VecDeque<Arc<Webhook>>,
     bytes: usize,
     /// The number of the next webhook.
     pub(super) next: u64,
-    /// The numbers of webhooks that came or went since changes were taken, if webhooks are
-    /// stored.
+    /// The numbers of webhooks that were added or dropped since changes were last taken, if
+    /// webhooks are stored.
     pub(super) changed: Option<BTreeSet<u64>>,
 }
 
 impl WebhookHistory {
-    /// An empty history with the limits of the settings.
+    /// Creates an empty history with the configured limits.
     pub fn new(config: &Config) -> Self {
         let state = State {
             most: config.max_webhooks,
@@ -86,7 +86,7 @@ impl WebhookHistory {
         counts
     }
 
-    /// Whether a body of `bytes` would be kept.
+    /// Whether a body of `bytes` bytes would be kept.
     pub fn takes(&self, bytes: usize) -> bool {
         let state = self.lock();
         state.most > 0 && bytes <= state.most_bytes / LARGEST_SHARE
@@ -105,8 +105,8 @@ impl WebhookHistory {
         counts
     }
 
-    /// Puts back a stored webhook. They come in the order of their numbers; a number that
-    /// is missing is that of one that could not be read.
+    /// Restores a stored webhook. They arrive in the order of their numbers; a gap means
+    /// that a webhook could not be read.
     pub(super) fn put_back(&self, number: u64, webhook: Webhook) {
         let mut state = self.lock();
         if number != state.next {
@@ -137,7 +137,7 @@ impl WebhookHistory {
 }
 
 impl State {
-    /// Adds a webhook, and returns those that are dropped for it.
+    /// Adds a webhook, and returns those that it displaces.
     fn add(&mut self, webhook: Webhook) -> Vec<Arc<Webhook>> {
         self.bytes += webhook.size();
         self.next += 1;
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(stored.notification, shown.notification);
         assert_eq!((stored.path, &stored.body), (shown.path, &shown.body));
         history.keep(webhook(5));
-        // One came, and one went for it.
+        // One webhook was added, which displaced another.
         assert_eq!(moved(&history, &disk, &second, now).0.len(), 2);
         assert_eq!(lengths(&second), [5, 4, 3]);
         second.keep(webhook(6));

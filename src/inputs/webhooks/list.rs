@@ -1,4 +1,4 @@
-//! `GET /webhooks`: the newest webhooks, as a table or as JSON.
+//! `GET /webhooks`: lists the newest webhooks, as a table or as JSON.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::http::request::Request;
 use crate::http::table::{Row, TableWriter};
 use crate::telemetry::{clip, dates};
 
-/// Webhooks that are filtered in one step of a list.
+/// The number of webhooks in one step of a list.
 const LOOKED_AT_A_STEP: usize = 100;
 
-/// The approximate size of a step's result, in bytes.
+/// The approximate size of one step of a JSON list, in bytes.
 const PIECE: usize = 64 << 10;
 
 /// Lists the webhooks that pass the filter, newest first.
@@ -42,11 +42,11 @@ pub async fn list(history: &WebhookHistory, request: &Request) -> Reply {
     reply::list(&request.server.pools.lists, short, json, maker).await
 }
 
-/// The webhooks that pass the filter of a query, newest first.
+/// The webhooks that match the filter of a query, newest first.
 ///
 /// # Errors
 ///
-/// A value of a parameter is wrong.
+/// A parameter has an invalid value.
 pub fn matching(history: &WebhookHistory, query: &str) -> Result<Vec<Arc<Webhook>>, String> {
     let filter = Filter::of(query)?;
     let mut webhooks = history.all();
@@ -54,7 +54,7 @@ pub fn matching(history: &WebhookHistory, query: &str) -> Result<Vec<Arc<Webhook
     Ok(webhooks)
 }
 
-/// The webhooks that a request asks for.
+/// A filter of webhooks.
 #[derive(Debug, Default)]
 struct Filter {
     kind: Option<WebhookKind>,
@@ -88,7 +88,7 @@ impl Filter {
 
     fn lets_through(&self, notification: &Notification) -> bool {
         let is = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|it| it == is);
-        // An alert is asked for with its own status.
+        // The status in the filter is that of the alert, if the filter names one.
         let mut alerts = notification.alerts.iter();
         let alert = match (&self.alertname, self.status) {
             (Some(name), status) => alerts.any(|(it, its_status)| {
@@ -115,7 +115,7 @@ const HEADER: [&str; 7] = [
     "Bytes",
 ];
 
-/// Rows of webhooks, from that place on.
+/// Rows of webhooks, beginning at an index.
 struct Rows(Arc<[Arc<Webhook>]>, usize);
 
 impl Iterator for Rows {
@@ -150,11 +150,11 @@ fn or_dash(text: String) -> String {
     }
 }
 
-/// The names of a webhook's alerts, as far as there is room in a line.
+/// The names of a webhook's alerts, cut to fit in a line.
 pub fn names(notification: &Notification) -> String {
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in &notification.alerts {
-        // One that fires and is resolved at once.
+        // An alert may be firing and resolved in one webhook.
         if names.last() != Some(&name.as_str()) {
             names.push(name);
         }
@@ -165,7 +165,7 @@ pub fn names(notification: &Notification) -> String {
     clip(&names.join(", "))
 }
 
-/// The bodies are JSON already, and are copied as they lie.
+/// The list as JSON. The bodies are JSON already, and are copied verbatim.
 fn as_json(webhooks: Vec<Arc<Webhook>>) -> impl Iterator<Item = Bytes> + Send {
     let now = dates::rfc3339(Now::read().wall);
     let head = Bytes::from(format!("{{\"time\":{},\"webhooks\":[", json!(now)));
@@ -192,7 +192,7 @@ fn as_json(webhooks: Vec<Arc<Webhook>>) -> impl Iterator<Item = Bytes> + Send {
     [head].into_iter().chain(pieces).chain([end])
 }
 
-/// All but the body.
+/// Everything except the body.
 fn details(webhook: &Webhook) -> Value {
     let notification = &webhook.notification;
     let alerts: Vec<Value> = notification

@@ -1,8 +1,8 @@
-//! Webhooks: notifications of Alertmanager and others, received in place of the
-//! services that they are meant for, to be listed, logged and counted.
+//! Webhooks: receives notifications of Alertmanager and others in place of the services
+//! that they are meant for, and lists, logs and counts them.
 //!
-//! [`notification`] reads a body, [`history`] keeps the newest, [`list`] shows them. Secrets
-//! are redacted before anything else is done with a body.
+//! [`notification`] reads a body, [`history`] keeps the newest, and [`list`] shows them.
+//! Secrets are redacted before anything else happens to a body.
 
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -42,21 +42,21 @@ pub use stored::READABLE as READABLE_WEBHOOKS;
 /// The paths of webhooks.
 const PATHS: [&str; 4] = ["/webhook", "/slack", "/pagerduty", "/v2/enqueue"];
 
-/// The most bytes of a body in the log.
+/// The limit on bytes of a body in the log.
 const LONGEST_LOGGED: usize = 16 << 10;
 
-/// The limit of a body after decompression, in bytes. All of it is searched for secrets,
+/// The limit on a body after decompression, in bytes. All of it is searched for secrets,
 /// which takes up to a second at this size.
 const LARGEST: usize = 8 << 20;
 
-/// Larger bodies, in bytes, are parsed off the serving threads.
+/// Bodies larger than this, in bytes, are parsed off the serving threads.
 const MAX_INLINE_JSON: usize = 64 << 10;
 
-/// The limit of JSON values in a body. One can take a kilobyte of memory, however short
+/// The limit on JSON values in a body. Each can take a kilobyte of memory, however short
 /// its text.
 const MOST_VALUES: usize = 100_000;
 
-/// The longest key that PagerDuty accepts, in bytes.
+/// The length of the longest key that PagerDuty accepts, in bytes.
 const LONGEST_DEDUP_KEY: usize = 255;
 
 /// Receives webhooks, and lists the newest.
@@ -68,7 +68,7 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// The input, ready to serve its routes.
+    /// Creates the input.
     pub fn new(config: &config::Config, context: &Context) -> Arc<Self> {
         let history = Arc::new(WebhookHistory::new(config));
         let kept: Arc<dyn Persistent> = Arc::<WebhookHistory>::clone(&history);
@@ -82,29 +82,29 @@ impl Webhooks {
         Arc::new(webhooks)
     }
 
-    /// Changes how many webhooks are kept.
+    /// Changes the limits on kept webhooks.
     pub fn set_limits(&self, config: &config::Config) {
         self.count_kept(self.history.set_limits(config));
     }
 
-    /// Shows the number of kept webhooks and their bytes.
+    /// Updates the metrics for kept webhooks and their bytes.
     fn count_kept(&self, (count, bytes): (usize, usize)) {
         let stats = &self.telemetry.webhooks;
         stats.kept.set(count);
         stats.kept_bytes.set(bytes);
     }
 
-    /// The webhooks that a query asks for, newest first.
+    /// The webhooks that match a query, newest first.
     ///
     /// # Errors
     ///
-    /// A value of a parameter is wrong.
+    /// A parameter has an invalid value.
     pub fn matching(&self, query: &str) -> Result<Vec<Arc<Webhook>>, String> {
         list::matching(&self.history, query)
     }
 
-    /// Its routes. Services have tokens in the addresses of their webhooks, so
-    /// parameters have any name.
+    /// The routes of the input. Services put tokens in the addresses of their webhooks, so
+    /// parameters may have any name.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const FILTERS: &str = "kind alertname receiver status format";
         let take = |pattern, kind: WebhookKind, handle| {
@@ -176,7 +176,7 @@ impl Webhooks {
             about,
             format_args!("{path} from {}: {}", request.peer, summary(&notification)),
         ) {
-            // What was sent is for those who ask for it.
+            // The body is logged only on request.
             let details = format_args!("{path} from {}: {}", request.peer, logged(&line));
             sender_log::write_details(LogEvent::Webhook, about, details);
         }
@@ -192,8 +192,8 @@ impl Webhooks {
         };
         self.count_kept(history.keep(webhook));
         match kind {
-            // Slack's own word, which Alertmanager looks for. It may have been led
-            // to the path for all.
+            // Slack answers with this word, and Alertmanager checks it. Slack's
+            // notifications may also be sent to the general path.
             WebhookKind::Webhook | WebhookKind::Slack => reply::text(StatusCode::OK, "ok"),
             WebhookKind::PagerDuty => {
                 let answer = json!({
@@ -201,8 +201,8 @@ impl Webhooks {
                     "message": "Event processed",
                     "dedup_key": dedup_key.unwrap_or_else(new_key),
                 });
-                // Senders of events look for 202; pingpong, to which lists of
-                // metrics are sent here too, answers 200.
+                // Senders of events expect 202. pingpong, which also receives lists of
+                // metrics here, answers 200.
                 let status = match is_event {
                     true => StatusCode::ACCEPTED,
                     false => StatusCode::OK,
@@ -212,7 +212,7 @@ impl Webhooks {
         }
     }
 
-    /// Counts a webhook for each alert that it tells of.
+    /// Counts a webhook once for each of its alerts.
     fn count(&self, notification: &Notification) {
         let stats = &self.telemetry.webhooks;
         let labels = |(alertname, status): (&str, notification::AlertStatus)| WebhookLabels {
@@ -245,7 +245,7 @@ impl Webhooks {
         stats.count_rejected(sort, *reason);
         let reply = reply::rejection(rejection);
         match (kind, reply.status()) {
-            // PagerDuty's own form, of which Alertmanager logs the reason.
+            // PagerDuty's own format, from which Alertmanager logs the reason.
             (WebhookKind::PagerDuty, StatusCode::BAD_REQUEST) => {
                 let answer = json!({
                     "status": "invalid event",
@@ -259,12 +259,12 @@ impl Webhooks {
     }
 }
 
-/// What is made of a body.
+/// The parsed content of a body.
 struct Content {
     notification: Notification,
-    /// The whole body without its secrets, in one line.
+    /// The whole body in one line, with secrets redacted.
     line: Bytes,
-    /// Whether it is an object, as each event is.
+    /// Whether it is an object, like every event.
     is_event: bool,
     dedup_key: Option<String>,
 }
@@ -292,13 +292,13 @@ impl Content {
     }
 }
 
-/// The media type alone counts, in any case.
+/// Whether a `Content-Type` is JSON. Parameters and case do not matter.
 fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// At least the number of values in a text, if it is JSON.
+/// An upper bound on the number of values in a JSON text.
 fn values(json: &[u8]) -> usize {
     let (mut quoted, mut escaped) = (false, false);
     let mut values = 1;
@@ -314,7 +314,7 @@ fn values(json: &[u8]) -> usize {
     values
 }
 
-/// The key that the sender gave an event, as PagerDuty tells it back.
+/// The key of an event, which PagerDuty returns to its sender.
 fn dedup_key(body: &Value) -> Option<String> {
     let key = body.get("dedup_key")?.as_str()?;
     (1..=LONGEST_DEDUP_KEY)
@@ -322,19 +322,19 @@ fn dedup_key(body: &Value) -> Option<String> {
         .then(|| key.to_owned())
 }
 
-/// A key that no other event has.
+/// A new unique key.
 fn new_key() -> String {
-    // Each has keys of its own, by chance.
+    // Each `RandomState` has its own random keys.
     let part = || RandomState::new().hash_one(Now::read().tick);
     format!("{:016x}{:016x}", part(), part())
 }
 
-/// The part of a body that goes into the log.
+/// The part of a body to log.
 fn logged(line: &[u8]) -> String {
     clip_to(LONGEST_LOGGED, &String::from_utf8_lossy(line), " ... (cut)")
 }
 
-/// A webhook in a line.
+/// Describes a webhook in one line.
 fn summary(notification: &Notification) -> String {
     let mut summary = format!(
         "{}, {}",

@@ -1,4 +1,4 @@
-//! Kept webhooks as records, and back.
+//! Converts kept webhooks to records and back.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -16,8 +16,8 @@ use crate::record::Record;
 use crate::storage::{Changes, Layer, Persistent, ReadError, ReadableForm, StoredRecords};
 use crate::store::export::PeerRecord;
 
-/// The beginning of the stored keys. The number of the webhook follows, in hexadecimal
-/// digits, so that the order of keys is that of arrival.
+/// The prefix of the stored keys. The number of the webhook follows, in hexadecimal digits,
+/// so that keys sort by arrival.
 const PREFIX: &str = "hook/";
 
 /// The first byte of a stored value.
@@ -29,18 +29,18 @@ pub const READABLE: ReadableForm = ReadableForm::of_record::<WebhookRecord, VERS
 /// A stored webhook.
 #[derive(Debug, Serialize, Deserialize)]
 struct WebhookRecord {
-    /// When it arrived, in nanoseconds since 1970.
+    /// The time of arrival, in nanoseconds since 1970.
     at: u64,
     peer: PeerRecord,
     path: String,
     kind: String,
     receiver: String,
     status: String,
-    /// Names of alerts and how they are.
+    /// Names and statuses of alerts.
     alerts: Vec<(String, String)>,
     /// Whether there were more alerts.
     more: bool,
-    /// Bytes of its body as sent.
+    /// The number of bytes of its body, as sent.
     bytes: u64,
     /// The body as one line of JSON, if it is kept.
     body: Option<String>,

@@ -263,8 +263,7 @@ pub async fn serve<Handle, Handled>(
     }
 }
 
-/// Logs that a listener is full, and how many connections were closed since the last such
-/// line.
+/// Logs that a listener is full, and how many connections were closed since the last such line.
 struct FullLog {
     name: ListenerName,
     stats: Arc<ListenerStats>,
@@ -302,8 +301,7 @@ impl FullLog {
     }
 }
 
-/// Whether the error concerns only the connection that was not accepted, and not the
-/// listener.
+/// Whether the error concerns only the connection that was not accepted, and not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -29,8 +29,7 @@ use crate::telemetry::{Eviction, ListenerStats};
 /// before it has its first message.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Bytes of an incomplete message received, or of a response sent, that count as
-/// progress.
+/// Bytes of an incomplete message received, or of a response sent, that count as progress.
 const GROWTH: usize = 4 * 1024;
 
 /// One permit in `RESERVE_DIVISOR` is reserved for proven connections, such as those of

@@ -114,8 +114,7 @@ impl Handshake<'_> {
         let setting = self.server.setting();
         let answer = match self.name {
             ListenerName::Http | ListenerName::Push | ListenerName::Lifecycle => {
-                // The message begins with Go's words for this error, which people search
-                // for.
+                // The message begins with Go's words for this error, which people search for.
                 let problem = format!(
                     "client sent an HTTP request to an HTTPS server: use https:// ({setting})\n"
                 );

@@ -225,8 +225,7 @@ impl Engine for LocalEngine {
         if self.presence()? != Presence::There {
             return Err(failed("the directory was removed or replaced"));
         }
-        // A sync through the engine would hold its journal's lock for as long as the disk
-        // takes.
+        // A sync through the engine would hold its journal's lock for as long as the disk takes.
         let journal = open_newest(&self.directory.data()).map_err(|it| system_error(&it))?;
         let synced = self.directory.synced_file();
         let writes = self.writes;
@@ -332,8 +331,7 @@ fn tree(directory: &Path) -> Result<(Database, Keyspace), fjall::Error> {
 /// Runs `open` on a thread with a low priority, which the engine's threads inherit.
 fn in_background<T: Send>(open: impl FnOnce() -> T + Send) -> T {
     let run = || {
-        // A thread may always lower its own priority. If it fails, requests wait a little
-        // longer.
+        // A thread may always lower its own priority. If it fails, requests wait a little longer.
         let _ = setpriority_process(None, BACKGROUND_PRIORITY);
         open()
     };

@@ -54,8 +54,7 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     lines: Vec<u8>,
     /// The messages that produced `updates` or `lines`, with their numbers.
     pending: Vec<(u64, Frame<'b>)>,
-    /// Lines to look up together. Every other message first waits for them, which keeps the
-    /// order.
+    /// Lines to look up together. Every other message first waits for them, which keeps the order.
     lookups: Vec<Lookup<'b>>,
     /// The known lines; `None` if lines may do more than change values.
     known: Option<MutexGuard<'b, KnownLines>>,
@@ -398,8 +397,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         self.number
     }
 
-    /// Keeps an event for the sink of its kind. Without such a sink, it is forwarded as a
-    /// line.
+    /// Keeps an event for the sink of its kind. Without such a sink, it is forwarded as a line.
     fn add_event(&mut self, number: u64, frame: Frame<'b>, draft: Draft, hops: i64) {
         let processor = self.processor;
         match &processor.target {

@@ -93,8 +93,7 @@ fn unfinished_objects_are_not_scanned_again_and_again() {
 }
 
 proptest! {
-    /// The frames do not depend on how the bytes arrive, and nothing
-    /// panics.
+    /// The frames do not depend on how the bytes arrive, and nothing panics.
     #[test]
     fn frames_do_not_depend_on_how_the_bytes_arrive(
         text in proptest::collection::vec(

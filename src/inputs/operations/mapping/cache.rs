@@ -12,8 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Mapped, SourceType};
 
-/// Number of shards, each with its own lock, so that connections on several threads seldom
-/// wait.
+/// Number of shards, each with its own lock, so that connections on several threads seldom wait.
 const SHARDS: usize = 16;
 
 /// Longer names are never cached: senders would decide how much memory the cache takes.
@@ -37,8 +36,7 @@ struct Shard {
 type Generation = [HashMap<Box<str>, Arc<Mapped>>; SourceType::COUNT];
 
 impl Cache {
-    /// A cache of at most `size` names, or a few more if they are spread unevenly. 0 caches
-    /// none.
+    /// A cache of at most `size` names, or a few more if they are spread unevenly. 0 caches none.
     pub(super) fn new(size: usize) -> Self {
         let shards = if size < 2 * SHARDS { 1 } else { SHARDS };
         Cache {

@@ -417,8 +417,7 @@ fn check_glob(glob: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a name consists of word characters and references, and does not begin with a
-/// digit.
+/// Whether a name consists of word characters and references, and does not begin with a digit.
 fn is_name_template(name: &str) -> bool {
     let mut rest = name;
     while let Some(at) = rest.find('$') {

@@ -51,8 +51,7 @@ impl Globs {
         }
     }
 
-    /// Adds a rule for values of one type, or of all types. Of equal globs, the first one
-    /// counts.
+    /// Adds a rule for values of one type, or of all types. Of equal globs, the first one counts.
     pub(super) fn add(&mut self, glob: &str, source: Option<SourceType>, rule: u32) {
         let types = |rules: &mut [u32; SourceType::COUNT]| match source {
             Some(source) => rules[source as usize] = rules[source as usize].min(rule),

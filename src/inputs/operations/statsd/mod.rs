@@ -340,8 +340,7 @@ impl<'a> StatsdLine<'a> {
         Ok(self)
     }
 
-    /// The name of the family. Characters that Prometheus does not allow become
-    /// underscores.
+    /// The name of the family. Characters that Prometheus does not allow become underscores.
     ///
     /// # Errors
     ///

@@ -83,8 +83,7 @@ pub(super) struct SetMember<'b> {
     pub(super) ttl: Option<Duration>,
 }
 
-/// Valid family names seen recently. A name that is here needs neither a check nor an
-/// allocation.
+/// Valid family names seen recently. A name that is here needs neither a check nor an allocation.
 #[derive(Debug, Default)]
 pub(super) struct NameCache {
     names: [Option<Arc<str>>; 8],

@@ -1,4 +1,4 @@
-//! Where targets are found: `file_sd`, `http_sd`, `dns_sd` and `textfile`.
+//! The settings of discoveries: `file_sd`, `http_sd`, `dns_sd` and `textfile`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,16 +21,16 @@ use crate::settings::pattern::Pattern;
 use crate::settings::reader::{Item, Table};
 use crate::settings::value::{choice, integer, positive_duration, text, write_duration};
 
-/// The most discoveries.
+/// The limit on discoveries.
 const MAX_DISCOVERIES: usize = 100;
 
-/// Where more targets are found.
+/// The discoveries, which find more targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Discoveries {
     /// Lists in files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub file_sd: Vec<Arc<FileSd>>,
-    /// Lists of HTTP servers.
+    /// Lists on HTTP servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http_sd: Vec<Arc<HttpSd>>,
     /// DNS names.
@@ -41,12 +41,12 @@ pub struct Discoveries {
     pub textfile: Vec<Arc<Textfile>>,
 }
 
-/// One of them.
+/// One discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discovery {
     /// Lists in files.
     File(Arc<FileSd>),
-    /// The list of an HTTP server.
+    /// A list on an HTTP server.
     Http(Arc<HttpSd>),
     /// DNS names.
     Dns(Arc<DnsSd>),
@@ -63,21 +63,21 @@ pub struct FileSd {
     pub targets: Template,
 }
 
-/// Files by the path of their directory and a pattern of their names.
+/// Files, by the path of their directory and a pattern for their names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FilePattern {
     /// The path of the directory; empty for the working directory.
     pub directory: String,
-    /// The pattern of the names.
+    /// The pattern for the names.
     pub name: Pattern,
 }
 
-/// The list of an HTTP server, in the format of Prometheus' `http_sd_configs`.
+/// A list on an HTTP server, in the format of Prometheus' `http_sd_configs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HttpSd {
     /// The URL of the list.
     pub url: TargetUrl,
-    /// From the start of one request to the start of the next.
+    /// The time from the start of one request to the start of the next.
     #[serde(serialize_with = "write_duration")]
     pub refresh_interval: Duration,
     /// The timeout of a whole request.
@@ -95,23 +95,23 @@ pub struct HttpSd {
 pub struct DnsSd {
     /// The names.
     pub names: Vec<String>,
-    /// The type of the records.
+    /// The type of records.
     #[serde(rename = "type")]
     pub kind: RecordType,
     /// The port of targets; that of the record for `SRV`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// From one look-up to the next.
+    /// The time from one look-up to the next.
     #[serde(serialize_with = "write_duration")]
     pub refresh_interval: Duration,
-    /// The DNS server; by default those of the system.
+    /// The DNS server; by default the servers of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<SocketAddr>,
     /// How found targets are polled.
     pub targets: Template,
 }
 
-/// Directories of files with metrics, each of which is a target.
+/// Directories of files with metrics. Each file is a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Textfile {
     /// The directories.
@@ -144,7 +144,7 @@ pub struct Template {
     /// Parameters of their URLs.
     #[serde(skip_serializing_if = "Params::is_empty")]
     pub params: Params,
-    /// Labels of their samples.
+    /// Labels for their samples.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Rules for their labels.
@@ -217,7 +217,7 @@ impl Discoveries {
         found
     }
 
-    /// All of them, each with the name of its setting: `file_sd[0]`.
+    /// All discoveries, each with the name of its setting, such as `file_sd[0]`.
     pub fn all(&self) -> impl Iterator<Item = (String, Discovery)> {
         let named = |key: &'static str| move |index: usize| format!("{key}[{index}]");
         let files = self
@@ -251,7 +251,7 @@ impl Discovery {
         }
     }
 
-    /// Where targets are found, for people and without secrets.
+    /// The place where targets are found, for people and without secrets.
     pub fn source(&self) -> String {
         match self {
             Discovery::File(it) => {
@@ -264,7 +264,7 @@ impl Discovery {
         }
     }
 
-    /// Whether both find their targets in one place. They may be polled in other ways.
+    /// Whether both discoveries find targets in the same place. They may poll them differently.
     pub fn has_source_of(&self, other: &Discovery) -> bool {
         match (self, other) {
             (Discovery::File(one), Discovery::File(other)) => one.files == other.files,
@@ -281,7 +281,7 @@ impl Discovery {
 }
 
 impl HttpSd {
-    /// The list as a target that is polled.
+    /// The list as a target to poll.
     pub fn as_target(&self, name: &str) -> Target {
         Target {
             name: name.to_owned(),
@@ -446,7 +446,7 @@ fn read_textfile(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<Textf
     Ok((!textfile.directories.is_empty()).then(|| Arc::new(textfile)))
 }
 
-/// Writes what can be set of files.
+/// Serializes the settings that apply to files.
 fn write_file_targets<S: Serializer>(targets: &Template, to: S) -> Result<S::Ok, S::Error> {
     const KEYS: [&str; 9] = [
         "interval",
@@ -474,8 +474,7 @@ fn directory(node: &Node) -> Result<String, String> {
     }
 }
 
-/// The path of files with lists. Only the name of the file may have a star, as in
-/// Prometheus.
+/// Parses the path of files with lists. As in Prometheus, only the file name may contain a star.
 fn file_pattern(node: &Node) -> Result<FilePattern, String> {
     let written = text(node)?;
     let (directory, name) = match written.rsplit_once('/') {
@@ -505,7 +504,7 @@ fn metrics_path(node: &Node) -> Result<String, String> {
     }
 }
 
-/// A name of at most 253 characters, whose labels have at most 63.
+/// Parses a DNS name of at most 253 characters, with at most 63 in each of its labels.
 fn dns_name(node: &Node) -> Result<String, String> {
     let name = text(node)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');

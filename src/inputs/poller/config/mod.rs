@@ -1,8 +1,8 @@
-//! `[poll_external]`: the exporters to poll.
+//! The settings of `[poll_external]`: which exporters to poll, and how.
 //!
-//! - [`target`]: the settings of one target; [`schedule`]: when it is polled; [`params`]: what its
-//!   URL has after the path.
-//! - [`discovery`]: where more targets are found.
+//! - [`target`]: the settings of one target; [`schedule`]: when to poll it; [`params`]: the
+//!   parameters in its URL.
+//! - [`discovery`]: the sources of more targets.
 //! - [`relabel`]: rules for the labels of targets.
 
 pub mod discovery;
@@ -38,30 +38,30 @@ use crate::settings::value::{
 pub struct Config {
     /// Whether targets are polled.
     pub poll_other_scrape_endpoints: bool,
-    /// The limit of bytes of one response, after decompression.
+    /// The limit on bytes of one response, after decompression.
     #[serde(serialize_with = "write_size")]
     pub max_body: usize,
-    /// The HTTP proxy of all polls, except to hosts in `NO_PROXY`.
+    /// The HTTP proxy for all polls, except to hosts in `NO_PROXY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_url: Option<ProxyUrl>,
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are used.
     pub proxy_from_environment: bool,
-    /// The limit of targets, discovered ones included.
+    /// The limit on targets, including discovered ones.
     pub max_targets: usize,
-    /// All targets: first those of `other_scrape_endpoints`, then those of `targets`.
+    /// All targets: those of `other_scrape_endpoints`, then those of `targets`.
     pub targets: Vec<Arc<Target>>,
-    /// The same after the rules, without those that they drop.
+    /// The targets after relabelling, without dropped ones.
     #[serde(skip)]
     pub relabelled: Vec<Arc<Target>>,
     /// Rules for the labels of all targets.
     #[serde(flatten)]
     pub rules: TargetRules,
-    /// Where more targets are found.
+    /// The discoveries, which find more targets.
     #[serde(flatten)]
     pub discoveries: Discoveries,
 }
 
-/// A target as it is written, before default names are given.
+/// A target as written, before default names are assigned.
 struct WrittenTarget {
     name: Option<String>,
     place: Place,
@@ -162,11 +162,11 @@ pub fn read(mut table: Table<'_>) -> Config {
     }
 }
 
-/// Settings in memory once, though many targets have them.
+/// Shares settings that many targets have in common, so that they are in memory once.
 struct SharedSettings {
-    /// Those of targets without their own.
+    /// Those of targets without settings of their own.
     plain: Arc<PollSettings>,
-    /// Those of the target before, which its neighbours often have too.
+    /// Those of the last target, which often equal those of the next.
     last: Arc<PollSettings>,
 }
 
@@ -200,12 +200,12 @@ fn read_target(
     let mut labels = SampleLabels::default();
     let mut settings = Arc::clone(&shared.plain);
     let mut params = Params::default();
-    // Of thousands of targets, most have no more than a URL and a name.
+    // Of thousands of targets, most have only a URL and a name.
     if !table.is_empty() {
         params = Params::take(&mut table);
         let own = PollSettings::take(&mut table, defaults);
         let written = added_labels::take(&mut table);
-        // `take` has checked them.
+        // `take` has already checked the labels.
         labels = added_labels::sample_labels(&written, own.honor_labels).unwrap_or_default();
         settings = shared.share(own);
     }
@@ -229,8 +229,8 @@ fn read_target(
     })
 }
 
-/// Gives every target its name, and reports duplicate names. Returns the targets, and what the
-/// rules make of them.
+/// Names every target, and reports duplicate names. Returns the targets before and after
+/// relabelling.
 fn name_all(
     mut written: Vec<WrittenTarget>,
     rules: &Rules,

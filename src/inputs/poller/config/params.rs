@@ -12,7 +12,7 @@ use crate::settings::document::{Node, Value};
 use crate::settings::reader::Table;
 use crate::settings::value::text;
 
-/// Parameters by name, as in Prometheus' `params`: each has one value or more.
+/// Parameters by name, as in Prometheus' `params`: each has at least one value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params(BTreeMap<String, Vec<String>>);
 
@@ -23,13 +23,12 @@ impl Params {
         Params(values.map(|(name, values, _)| (name, values)).collect())
     }
 
-    /// Whether there are none.
+    /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The parameters with this value in place of the first one of that name, as the label
-    /// `__param_<name>` has it in Prometheus.
+    /// Sets the first value of a parameter, like the label `__param_<name>` in Prometheus.
     pub fn set(&mut self, name: &str, value: &str) {
         let values = self.0.entry(name.to_owned()).or_default();
         match values.first_mut() {
@@ -38,7 +37,7 @@ impl Params {
         }
     }
 
-    /// Names and values, in the order of names.
+    /// Names and values, sorted by name.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         let named = self.0.iter();
         named.flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
@@ -50,13 +49,13 @@ impl Params {
         values.push(value.to_owned());
     }
 
-    /// Names, each with the first of its values.
+    /// Names, each with its first value.
     pub fn first_values(&self) -> impl Iterator<Item = (&str, &str)> {
         let named = self.0.iter();
         named.filter_map(|(name, values)| Some((&**name, &**values.first()?)))
     }
 
-    /// The URL with the parameters after those that it has.
+    /// Appends the parameters to those that the URL already has.
     pub fn add_to(&self, url: TargetUrl) -> TargetUrl {
         if self.is_empty() {
             return url;
@@ -78,7 +77,7 @@ impl Params {
     }
 }
 
-/// Values of secret parameters are hidden, as in URLs.
+/// Values of secret parameters are redacted, as in URLs.
 impl Serialize for Params {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(Some(self.0.len()))?;
@@ -93,7 +92,7 @@ impl Serialize for Params {
     }
 }
 
-/// One text, or a list of texts.
+/// Parses a string, or a list of strings.
 fn values(node: &Node) -> Result<Vec<String>, String> {
     match &node.value {
         Value::List(items) if items.is_empty() => {

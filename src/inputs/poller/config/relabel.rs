@@ -18,7 +18,7 @@ use crate::settings::duration_of;
 use crate::settings::reader::Table;
 use crate::settings::value::duration_text;
 
-/// The longest URL that labels make, in bytes.
+/// The limit on the length of a URL made from labels, in bytes.
 const MAX_URL: usize = 4096;
 
 /// The label with the host and port of a target.
@@ -27,19 +27,19 @@ pub const ADDRESS: &str = "__address__";
 /// Rules for the labels of targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TargetRules {
-    /// Rules in a file, which come first.
+    /// Rules from a file, which come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relabel_file: Option<RulesFile>,
     /// More rules.
     #[serde(skip_serializing_if = "Rules::is_empty")]
     pub relabel: Rules,
-    /// All rules in their order. Those of `[poll_external]`, for all targets, come last.
+    /// All rules in order. Those of `[poll_external]`, for all targets, come last.
     #[serde(skip)]
     pub all: Rules,
 }
 
 impl TargetRules {
-    /// Takes the rules out of a table. `more` come after them.
+    /// Takes the rules out of a table. `more` follow them.
     pub fn take(table: &mut Table<'_>, more: &Rules) -> Self {
         let relabel_file = relabel::take_file(table, "relabel_file");
         let relabel = relabel::take(table, "relabel");
@@ -54,7 +54,7 @@ impl TargetRules {
         }
     }
 
-    /// No rules but `more`.
+    /// Only the rules `more`.
     pub fn only(more: &Rules) -> Self {
         TargetRules {
             all: more.clone(),
@@ -63,7 +63,7 @@ impl TargetRules {
     }
 }
 
-/// Sets the labels with the interval and the timeout.
+/// Sets the labels for the interval and the timeout.
 pub fn set_times(set: &mut LabelSet<'_>, interval: Schedule, timeout: Duration) {
     if let Schedule::Every(interval) = interval {
         set.set("__scrape_interval__", duration_text(interval));
@@ -71,7 +71,7 @@ pub fn set_times(set: &mut LabelSet<'_>, interval: Schedule, timeout: Duration) 
     set.set("__scrape_timeout__", duration_text(timeout));
 }
 
-/// The parameters of a URL among labels: `__param_<name>`.
+/// The URL parameters among labels: `__param_<name>`.
 pub fn param_labels<'l>(
     labels: impl Iterator<Item = (&'l str, &'l str)>,
 ) -> impl Iterator<Item = (&'l str, &'l str)> {
@@ -81,11 +81,11 @@ pub fn param_labels<'l>(
     })
 }
 
-/// The URL that the labels of a target make. The path is not encoded.
+/// Builds a URL from the labels of a target. The path is not encoded.
 ///
 /// # Errors
 ///
-/// What is wrong with them.
+/// The labels do not form a valid URL.
 pub fn target_url<'p>(
     scheme: &str,
     address: &str,
@@ -112,11 +112,11 @@ pub fn target_url<'p>(
     Ok(url)
 }
 
-/// The interval and the timeout that labels set, or those of the settings.
+/// The interval and the timeout from labels, or else from the settings.
 ///
 /// # Errors
 ///
-/// One of them is no duration, or the timeout is longer than the interval.
+/// One of them is not a duration, or the timeout is longer than the interval.
 pub fn times<'l>(
     value: impl Fn(&str) -> Option<&'l str>,
     settings: &PollSettings,
@@ -147,12 +147,12 @@ pub fn times<'l>(
     Ok((interval, timeout))
 }
 
-/// What rules make of a target of the configuration.
+/// The result of relabelling a configured target.
 #[derive(Debug)]
 pub enum RelabelledTarget {
-    /// They keep it, changed or not.
+    /// The rules keep it, changed or unchanged.
     Kept(Arc<Target>),
-    /// They drop it.
+    /// The rules drop it.
     Dropped,
 }
 
@@ -161,7 +161,7 @@ impl RelabelledTarget {
     ///
     /// # Errors
     ///
-    /// The labels that they leave make no target.
+    /// The remaining labels do not form a target.
     pub fn of(target: &Arc<Target>, rules: &Rules) -> Result<Self, String> {
         if rules.is_empty() {
             return Ok(RelabelledTarget::Kept(Arc::clone(target)));
@@ -199,7 +199,7 @@ impl RelabelledTarget {
     }
 }
 
-/// The labels of a configured target before its rules.
+/// The labels of a configured target before relabelling.
 pub fn target_labels(target: &Target) -> LabelSet<'static> {
     let mut set = LabelSet::new();
     for label in target.labels.labels().iter() {
@@ -233,7 +233,7 @@ fn params_of(url: &Url) -> Params {
     params
 }
 
-/// The URL after rules. It stays as it is written if they leave its labels alone.
+/// The URL after relabelling. If the rules do not change its labels, it stays exactly as written.
 fn url_of(url: &TargetUrl, before: &LabelSet<'_>, set: &LabelSet<'_>) -> Result<TargetUrl, String> {
     let is_part = |name: &str| {
         ["__scheme__", "__metrics_path__", ADDRESS].contains(&name) || name.starts_with("__param_")
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use crate::config::settle;
 
-    /// What rules in YAML make of a target with these settings.
+    /// Applies rules in YAML to a target with these settings.
     fn relabelled(target: &str, rules: &str) -> Result<Option<Arc<Target>>, String> {
         let config = format!("[[poll_external.targets]]\n{target}\n");
         let config = settle("test", &config, []).unwrap().0;
@@ -372,7 +372,7 @@ mod tests {
             let error = relabelled(target, &format!("- {rule}")).unwrap_err();
             assert!(error.contains(problem), "{rule}: {error}");
         }
-        // Labels of samples can change there, too.
+        // Rules may change labels of samples there, too.
         let rule = "- {source_labels: [__address__], target_label: socket}";
         let unix = relabelled("url = \"unix:///run/a.sock:/metrics\"", rule)
             .unwrap()

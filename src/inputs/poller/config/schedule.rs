@@ -13,7 +13,7 @@ const SCRAPE: &str = "scrape";
 /// When a target is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Schedule {
-    /// Again and again, from the start of one poll to the start of the next.
+    /// At an interval, from the start of one poll to the start of the next.
     Every(Duration),
     /// When the proxy is scraped.
     Scrapes,
@@ -32,7 +32,7 @@ impl Schedule {
         }
     }
 
-    /// The time between polls; `None` if there is none.
+    /// The interval between polls; `None` if there is none.
     pub fn every(self) -> Option<Duration> {
         match self {
             Schedule::Every(interval) => Some(interval),

@@ -1,4 +1,4 @@
-//! One target: its URL, its labels and how it is polled.
+//! The settings of one target: its URL, its labels and how it is polled.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct Target {
     pub name: String,
     /// The URL to poll.
     pub url: TargetUrl,
-    /// The labels of its samples.
+    /// Labels for its samples.
     #[serde(
         skip_serializing_if = "SampleLabels::is_empty",
         serialize_with = "added_labels::write"
@@ -61,12 +61,12 @@ pub struct PollSettings {
     /// The timeout of a whole poll: connection, redirects, response head and body.
     #[serde(serialize_with = "write_duration")]
     pub timeout: Duration,
-    /// How long the last text is exposed after polls begin to fail.
+    /// How long the last text stays exposed after polls begin to fail.
     #[serde(serialize_with = "write_duration")]
     pub stale_after: Duration,
-    /// Whether a label of a sample wins over a label of the target.
+    /// Whether labels of samples win over labels of the target.
     pub honor_labels: bool,
-    /// The limit of bytes of a response, in place of that of all targets.
+    /// The limit on bytes of a response, which replaces that of all targets.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "write_size_option"
@@ -80,16 +80,16 @@ pub struct PollSettings {
     pub requests: RequestSettings,
 }
 
-/// Limits on the samples of a target, as Prometheus calls them. 0 is no limit.
+/// Limits on the samples of a target, with Prometheus' names. 0 means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Samples.
+    /// The number of samples.
     pub sample_limit: usize,
-    /// Labels of a sample.
+    /// The number of labels of a sample.
     pub label_limit: usize,
-    /// Bytes of a label's name.
+    /// The length of a label name, in bytes.
     pub label_name_length_limit: usize,
-    /// Bytes of a label's value.
+    /// The length of a label value, in bytes.
     pub label_value_length_limit: usize,
 }
 
@@ -100,16 +100,16 @@ pub struct RequestSettings {
     pub follow_redirects: bool,
     /// Whether every TLS certificate is accepted.
     pub allow_invalid_certs: bool,
-    /// The HTTP proxy, in place of that of all targets.
+    /// The HTTP proxy, which replaces that of all targets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_url: Option<ProxyUrl>,
     /// Certificates to trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<CaFile>,
-    /// The certificate of the proxy, and the name of the target.
+    /// The client certificate, and the name that the server's certificate must have.
     #[serde(skip_serializing_if = "ClientTls::is_empty")]
     pub tls: ClientTls,
-    /// Secrets and more headers of requests.
+    /// Secrets and additional headers.
     #[serde(flatten)]
     pub credentials: Credentials,
 }
@@ -126,12 +126,12 @@ pub enum TargetUrl {
         /// The path of the request.
         path: String,
     },
-    /// `file:///path/to/file.prom`, which discoveries alone find.
+    /// `file:///path/to/file.prom`. Only discoveries find such targets.
     File(PathBuf),
 }
 
 impl TargetUrl {
-    /// Host and port, or the path of the socket.
+    /// The host and port, or the path of the socket.
     pub fn authority(&self) -> String {
         match self {
             TargetUrl::Http(url) => {
@@ -146,7 +146,7 @@ impl TargetUrl {
         }
     }
 
-    /// The authority with path and query.
+    /// The authority followed by path and query.
     pub fn with_path(&self) -> String {
         match self {
             TargetUrl::Http(url) => {
@@ -165,7 +165,7 @@ impl TargetUrl {
     }
 }
 
-/// The path and query without secrets.
+/// The path and query with secrets redacted.
 fn redact_path(path: &str) -> Cow<'_, str> {
     match path.split_once('?') {
         Some((path, query)) => Cow::Owned(format!("{path}?{}", redact_query(query))),
@@ -173,7 +173,7 @@ fn redact_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// The URL without secrets.
+/// The URL with secrets redacted.
 impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -198,7 +198,7 @@ impl Serialize for TargetUrl {
     }
 }
 
-/// The settings of targets that do not have their own.
+/// Default settings for targets.
 #[derive(Debug)]
 pub struct Defaults {
     /// `poll_interval`.
@@ -211,14 +211,14 @@ pub struct Defaults {
     pub follow_redirects: bool,
     /// `allow_invalid_certs`.
     pub allow_invalid_certs: bool,
-    /// `sample_limit` and the like.
+    /// `sample_limit` and the other limits.
     pub limits: Limits,
     /// `relabel_file` and `relabel`.
     pub rules: Rules,
 }
 
 impl Defaults {
-    /// The settings of a target that has none of its own.
+    /// The settings of a target without settings of its own.
     pub fn settings(&self) -> PollSettings {
         PollSettings {
             interval: self.interval,
@@ -266,7 +266,7 @@ impl PollSettings {
 }
 
 impl PollSettings {
-    /// Takes the settings of files out of a table.
+    /// Takes the settings that apply to files out of a table.
     pub fn take_of_files(table: &mut Table<'_>, defaults: &Defaults) -> Self {
         PollSettings {
             interval: table.take("interval", defaults.interval, Schedule::read),
@@ -346,7 +346,7 @@ impl RequestSettings {
     }
 }
 
-/// The URL of a target.
+/// Parses the URL of a target.
 pub fn url(node: &Node) -> Result<TargetUrl, String> {
     let written = text(node)?;
     if let Some(rest) = written.strip_prefix("unix://") {
@@ -372,10 +372,10 @@ pub fn url(node: &Node) -> Result<TargetUrl, String> {
     }
 }
 
-/// The maximum length of a target's name in bytes.
+/// The limit on the length of a target's name, in bytes.
 pub const MAX_NAME: usize = 256;
 
-/// The name of a target.
+/// Parses the name of a target.
 pub fn name(node: &Node) -> Result<String, String> {
     let name = text(node)?;
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
@@ -386,7 +386,7 @@ pub fn name(node: &Node) -> Result<String, String> {
     Ok(name)
 }
 
-/// The warning about a timeout that is longer than its interval, by the names of both.
+/// The warning about a timeout longer than its interval, which names both settings.
 pub fn late((timeout, interval): (&str, &str), long: Duration, short: Duration) -> String {
     format!(
         "`{timeout}` ({long:?}) is longer than `{interval}` ({short:?}): a slow response delays \

@@ -1,9 +1,9 @@
-//! Polls of servers on an IP address over plain HTTP.
+//! Polls servers at an IP address over plain HTTP.
 //!
-//! Such a target needs no lookup of a name, no TLS and no proxy. Its connection can be kept
-//! from poll to poll as a bare socket: between polls it has no task and no buffers, so that
-//! thousands are kept at little cost. Opening a connection for each poll would take more time
-//! than the rest of a poll of a hundred series.
+//! Such a target needs no name resolution, TLS or proxy. Its connection can be kept from
+//! poll to poll as a bare socket: between polls it has no task and no buffers, so keeping
+//! thousands costs little. Opening a connection for each poll would take longer than the
+//! rest of a poll of a hundred series.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -31,11 +31,11 @@ use super::body::{BodyLimit, ReceivedBody};
 use crate::clock::tick;
 use crate::http_client::AGENT;
 
-/// The share of file descriptors that kept connections may use: one of this many. The others
-/// are for senders and scrapers.
+/// Kept connections may use one part in `DESCRIPTOR_SHARE` of the file descriptors. The
+/// rest are for senders and scrapers.
 const DESCRIPTOR_SHARE: u64 = 2;
 
-/// The most connections that are kept, even if more file descriptors are allowed. The kernel
+/// The limit on kept connections, even if more file descriptors are allowed. The kernel
 /// takes a few KB for each.
 const MAX_KEPT: usize = 16_384;
 
@@ -43,8 +43,8 @@ const MAX_KEPT: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct DirectClient {
     kept: Mutex<HashMap<SocketAddr, Kept>>,
-    /// The most of them. It is set by the first, since the program raises its limit of file
-    /// descriptors after it has created clients.
+    /// The limit on kept connections. The first one sets it, since the program raises its
+    /// file descriptor limit only after it has created clients.
     limit: OnceLock<usize>,
 }
 
@@ -54,7 +54,7 @@ struct Kept {
     since: Instant,
 }
 
-/// The response of a server. Only a good one is read to its end.
+/// The response of a server. Only the body of a successful one is read.
 #[derive(Debug)]
 pub struct DirectResponse {
     pub status: StatusCode,
@@ -62,22 +62,22 @@ pub struct DirectResponse {
     pub body: ReceivedBody,
 }
 
-/// Why there is no response.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum DirectError {
-    /// The connection cannot be opened.
+    /// The connection could not be opened.
     Connect(io::Error),
-    /// The request has no response.
+    /// The request got no response.
     Request(hyper::Error),
-    /// The response is not complete.
+    /// The response is incomplete.
     Body(hyper::Error),
     /// The body exceeds a limit.
     TooLarge(BodyLimit),
-    /// The URL or the host cannot be sent.
+    /// The URL or host is not valid in a request.
     Url,
 }
 
-/// The server of a URL that can be polled this way.
+/// The address of a server that can be polled directly.
 pub fn address(url: &Url) -> Option<SocketAddr> {
     let ip: IpAddr = match url.host()? {
         Host::Ipv4(ip) => ip.into(),
@@ -88,7 +88,7 @@ pub fn address(url: &Url) -> Option<SocketAddr> {
     (url.scheme() == "http").then(|| SocketAddr::new(ip, port))
 }
 
-/// The most connections that are kept.
+/// The limit on kept connections.
 fn most_kept() -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let share = usize::try_from(descriptors / DESCRIPTOR_SHARE).unwrap_or(MAX_KEPT);
@@ -96,13 +96,13 @@ fn most_kept() -> usize {
 }
 
 impl DirectClient {
-    /// Sends a `GET` to the server at `address`. With `keep`, it can use the kept connection,
-    /// and keeps it again. The server may have closed that one: if there is no response, the
-    /// request is sent again over a new connection.
+    /// Sends a `GET` to the server at `address`. With `keep`, it may use the kept
+    /// connection, and keeps the connection afterwards. The server may have closed a kept
+    /// one: without a response, the request is sent again over a new connection.
     ///
     /// # Errors
     ///
-    /// The request failed, or the response is not complete or exceeds `max_body` bytes.
+    /// The request failed, or the response is incomplete or exceeds `max_body` bytes.
     pub async fn get(
         &self,
         (address, url): (SocketAddr, &Url),
@@ -113,7 +113,7 @@ impl DirectClient {
         let kept = keep.then(|| self.take(address)).flatten();
         let sent = match kept {
             Some(socket) => match exchange(socket, request(url, headers)?, max_body).await {
-                // A response that cannot be parsed is one.
+                // A response that cannot be parsed is a response nevertheless.
                 Err(DirectError::Request(problem)) if !problem.is_parse() => {
                     log::debug!("a kept connection was closed by the target; opening another");
                     None
@@ -136,7 +136,7 @@ impl DirectClient {
         Ok(response)
     }
 
-    /// Closes connections that were not used for `age`, as those of removed targets.
+    /// Closes connections that have not been used for `age`, such as those of removed targets.
     pub fn close_unused(&self, age: Duration) {
         let now = tick();
         let mut kept = self.kept();
@@ -144,7 +144,7 @@ impl DirectClient {
         kept.shrink_to_fit();
     }
 
-    /// The kept connection, unless the server has closed it or sent something unasked.
+    /// Takes the kept connection, unless the server has closed it or sent unexpected data.
     fn take(&self, address: SocketAddr) -> Option<TcpStream> {
         let socket = self.kept().remove(&address)?.socket;
         let read = socket.try_read(&mut [0]);
@@ -174,7 +174,7 @@ fn request(url: &Url, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, Dire
     let all = request.headers_mut();
     all.insert(HOST, host);
     all.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    // What is configured comes before what is usual.
+    // Configured headers take precedence over the usual ones.
     for name in headers.keys() {
         all.remove(name);
     }
@@ -184,8 +184,8 @@ fn request(url: &Url, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, Dire
     Ok(request)
 }
 
-/// Sends a request and reads the response, in this task alone. The socket comes back if
-/// another request can follow.
+/// Sends a request and reads the response, within this task. Returns the socket if another
+/// request can follow.
 async fn exchange(
     socket: TcpStream,
     request: Request<Empty<Bytes>>,
@@ -242,7 +242,8 @@ async fn exchange(
     Ok((response, socket.filter(|_| can_be_kept)))
 }
 
-/// Whether the server keeps the connection open and the response, which is read, ended before it.
+/// Whether the connection can be kept: the server agrees, and the response ended before the
+/// connection.
 fn can_be_kept(head: &Parts) -> bool {
     let closes = head.headers.get_all(CONNECTION).iter().any(|value| {
         let value = value.to_str().unwrap_or("close");

@@ -1,4 +1,4 @@
-//! `dns_sd`: the addresses of DNS names.
+//! `dns_sd`: finds targets at the addresses of DNS names.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,22 +17,23 @@ use crate::inputs::poller::config::discovery::{DnsSd, RecordType};
 use crate::inputs::poller::error::ScrapeError;
 use crate::reason::Reason;
 
-/// The time for one request to a server, and the number of attempts.
+/// The timeout of one request to a server, and the number of attempts.
 const REQUEST: (Duration, usize) = (Duration::from_secs(5), 2);
 
-/// The names of a discovery, as they were looked up last.
+/// The names of a discovery, with the results of the last look-up.
 #[derive(Debug)]
 pub struct DnsNames {
     config: Arc<DnsSd>,
     name: String,
-    /// What each name had last.
+    /// The last findings for each name.
     found: BTreeMap<String, Findings>,
-    /// Whether all were looked up.
+    /// Whether every name has been looked up.
     is_looked_up: bool,
 }
 
 impl DnsNames {
-    /// The names of a discovery, not looked up yet. `before` is what one in the same place found.
+    /// The names of a discovery, not yet looked up. `before` are earlier findings in the
+    /// same place.
     pub fn new(name: &str, config: &Arc<DnsSd>, before: &Findings) -> Self {
         let lists = before.by_list().into_iter();
         DnsNames {
@@ -43,15 +44,15 @@ impl DnsNames {
         }
     }
 
-    /// From one look-up to the next.
+    /// The time from one look-up to the next.
     pub fn interval(&self) -> Duration {
         self.config.refresh_interval
     }
 
-    /// Looks all names up. One that cannot be looked up keeps its targets; one that does not
-    /// exist has none.
+    /// Looks up all names. A name whose look-up fails keeps its targets; a name that does
+    /// not exist has none.
     pub async fn look(&mut self) -> Look {
-        // The servers of the system may have changed.
+        // The system's servers may have changed.
         let resolver = match resolver(self.config.server) {
             Ok(resolver) => Arc::new(resolver),
             Err(problem) => return Look::failed(ScrapeError::new(Reason::Dns, &problem)),
@@ -112,7 +113,7 @@ impl DnsNames {
     }
 }
 
-/// What a record says.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Address {
     Ip(IpAddr),
@@ -120,7 +121,7 @@ enum Address {
     Service(String, u16),
 }
 
-/// The labels for rules, as Prometheus has them.
+/// The labels for rules, as in Prometheus.
 fn meta_labels(name: &str, address: &Address) -> BTreeMap<String, String> {
     let label = |key: &str, value: String| (format!("__meta_dns_{key}"), value);
     let mut labels = BTreeMap::from([label("name", name.to_owned())]);
@@ -133,8 +134,8 @@ fn meta_labels(name: &str, address: &Address) -> BTreeMap<String, String> {
     labels
 }
 
-/// The addresses of a name in order, since servers rotate them. A name that does not exist has
-/// none.
+/// The addresses of a name, sorted, since servers rotate them. A name that does not exist
+/// has none.
 async fn addresses(
     resolver: &TokioResolver,
     name: &str,
@@ -159,7 +160,7 @@ async fn addresses(
             let host = host.strip_suffix('.').unwrap_or(&host);
             Some(Address::Service(host.to_owned(), service.port))
         }
-        // The name is an alias.
+        // A record of an alias.
         _ => None,
     });
     let mut addresses: Vec<Address> = addresses.collect();
@@ -168,7 +169,7 @@ async fn addresses(
     Ok(addresses)
 }
 
-/// A resolver that asks `server`, or the servers of the system, and caches nothing.
+/// A resolver that asks `server`, or the system's servers, and caches nothing.
 fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, String> {
     let mut builder = match server {
         None => TokioResolver::builder_tokio().map_err(|problem| problem.to_string())?,

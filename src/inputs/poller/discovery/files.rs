@@ -1,4 +1,4 @@
-//! `file_sd`: lists in files, which are read again when they change.
+//! `file_sd`: reads lists from files, again whenever they change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,16 +20,16 @@ use crate::inputs::poller::file;
 use crate::reason::Reason;
 use crate::watched::{FileState, Watched};
 
-/// The most files of one discovery.
+/// The limit on files of one discovery.
 pub const MAX_FILES: usize = 1000;
 
-/// Files are read again after this time even if they look the same.
+/// Files are read again after this time, even if they look unchanged.
 const READ_AGAIN: Duration = Duration::from_secs(300);
 
-/// The files of a discovery, as they were read last.
+/// The files of a discovery, as last read.
 #[derive(Debug)]
 pub struct FileLists {
-    /// Away while a look is in progress.
+    /// `None` while a look is in progress.
     files: Option<Files>,
 }
 
@@ -40,11 +40,12 @@ struct Files {
     max_bytes: usize,
     room: Room,
     lists: BTreeMap<PathBuf, FileList>,
-    /// Why the files could not be listed at the last look.
+    /// Why the last look could not list the files.
     problem: Option<String>,
-    /// When all files were read.
+    /// The time when all files were read.
     read: Option<Instant>,
-    /// Whether targets were left out for want of room while lists changed: there may be room now.
+    /// Whether targets were left out for lack of room while lists changed. There may be
+    /// room now.
     is_crowded: bool,
 }
 
@@ -52,17 +53,17 @@ struct Files {
 #[derive(Debug)]
 struct FileList {
     state: Watched<FileState>,
-    /// Whether it was there at the last look. It is gone once two looks miss it, so that a file
-    /// that is being replaced keeps its targets.
+    /// Whether the last look found it. A file is gone only after two looks have missed it,
+    /// so a file that is being replaced keeps its targets.
     is_there: bool,
-    /// What was read last.
+    /// The findings of the last successful read.
     findings: Findings,
-    /// Why it could not be read since.
+    /// Why it could not be read since then.
     problem: Option<(Reason, String)>,
 }
 
 impl FileLists {
-    /// The files of a discovery, not read yet. `before` is what one in the same place found.
+    /// The files of a discovery, not yet read. `before` are earlier findings in the same place.
     pub fn new(
         name: &str,
         config: &Arc<FileSd>,
@@ -94,12 +95,12 @@ impl FileLists {
         }
     }
 
-    /// Looks at the files, and reads those that have changed.
+    /// Looks at the files, and reads those that changed.
     pub async fn look(&mut self) -> Look {
         let Some(mut files) = self.files.take() else {
             return Look::default();
         };
-        // A file on a network can take long.
+        // Files on a network can be slow.
         let look = spawn_blocking(move || {
             let look = files.look(clock::tick());
             (files, look)
@@ -199,7 +200,7 @@ impl Files {
         }
     }
 
-    /// The files that match.
+    /// The files that match any of the patterns.
     fn paths(&self) -> Result<BTreeSet<PathBuf>, String> {
         let mut paths = BTreeSet::new();
         for pattern in &self.config.files {
@@ -243,7 +244,7 @@ impl Files {
     }
 }
 
-/// The files that match a pattern, at most one more than the limit.
+/// The files that match a pattern; at most one more than the limit.
 pub fn matching(pattern: &FilePattern) -> io::Result<Vec<PathBuf>> {
     let directory = Path::new(&pattern.directory);
     let name = pattern.name.as_str();

@@ -1,5 +1,5 @@
-//! A found target: its address and labels become a URL, labels of samples and settings, by
-//! the rules of Prometheus' service discovery.
+//! Turns found addresses and labels into targets, by the rules of Prometheus' service
+//! discovery: into a URL, labels of samples, and settings.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -17,14 +17,14 @@ use crate::inputs::poller::config::schedule::Schedule;
 use crate::inputs::poller::config::target::{PollSettings, TargetUrl};
 use crate::relabel::LabelSet;
 
-/// The most rejections whose messages are kept.
+/// The limit on rejections whose messages are kept.
 const MAX_REJECTIONS: usize = 5;
 
-/// The most bytes that the labels of the targets of a discovery have together.
+/// The limit on the labels of all targets of a discovery together, in bytes.
 const MAX_LABEL_BYTES: usize = 64 << 20;
 
-/// How much a list may add to a discovery. A list of a few bytes for each target, or with many
-/// labels for all of them, would otherwise take many times its size.
+/// How much a list may add to a discovery. Without this limit, a list with few bytes for each
+/// target, or with many labels for all of them, could take many times its size in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     targets: usize,
@@ -40,28 +40,28 @@ pub struct Found {
     pub labels: SampleLabels,
     /// How it is polled.
     pub settings: Arc<PollSettings>,
-    /// The discovery and the list, for people.
+    /// The discovery and the list where it was found, for people.
     pub found_in: Arc<str>,
 }
 
-/// What an update of a discovery found.
+/// The findings of one update of a discovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The targets, in the order of the list.
     pub found: Vec<Found>,
-    /// The number of entries that rules drop.
+    /// The number of entries that rules dropped.
     pub dropped: usize,
-    /// The number of targets that are left out, since there are too many.
+    /// The number of targets left out because there are too many.
     pub beyond: usize,
-    /// The number of entries that are wrong.
+    /// The number of invalid entries.
     pub rejected: usize,
-    /// Why, for the first of these.
+    /// Why the first of these are invalid.
     pub rejections: Vec<String>,
 }
 
 impl Room {
-    /// Room for an empty discovery, if `max_targets` are polled. It is twice that, since a target
-    /// that is found twice is polled once.
+    /// The room of an empty discovery, if at most `max_targets` are polled. It is for twice
+    /// as many, since a target that is found twice is polled once.
     pub fn new(max_targets: usize) -> Self {
         Room {
             targets: max_targets.saturating_mul(2),
@@ -69,7 +69,7 @@ impl Room {
         }
     }
 
-    /// What is left beside the findings of other lists.
+    /// Subtracts the findings of other lists.
     pub fn beside<'f>(mut self, others: impl IntoIterator<Item = &'f Findings>) -> Self {
         for found in others.into_iter().flat_map(|others| &others.found) {
             self.targets = self.targets.saturating_sub(1);
@@ -86,7 +86,7 @@ impl Found {
 }
 
 impl Findings {
-    /// Adds an entry, if there is room. If there is none, the entry is not looked at.
+    /// Adds an entry if there is room. Otherwise the entry is not even read.
     pub fn add_within(
         &mut self,
         room: &mut Room,
@@ -123,7 +123,7 @@ impl Findings {
         }
     }
 
-    /// The targets of each list, by its name.
+    /// The targets of each list, by the name of the list.
     pub fn by_list(&self) -> BTreeMap<&str, Findings> {
         let mut lists: BTreeMap<&str, Findings> = BTreeMap::new();
         for found in &self.found {
@@ -144,7 +144,7 @@ impl Findings {
         self.rejections.extend(more.cloned());
     }
 
-    /// Counts an entry that is wrong.
+    /// Counts an invalid entry.
     pub fn reject(&mut self, problem: String) {
         self.rejected += 1;
         if self.rejections.len() < MAX_REJECTIONS {
@@ -153,24 +153,23 @@ impl Findings {
     }
 }
 
-/// Where a target was found: the discovery, and the name of the list.
+/// The place where a target was found: the discovery, and the name of the list.
 pub fn found_in(discovery: &str, list: impl Display) -> Arc<str> {
     Arc::from(format!("{discovery}: {list}"))
 }
 
-/// Makes found targets of addresses and labels.
+/// Turns addresses and labels into targets.
 #[derive(Debug)]
 pub struct FoundReader<'t> {
     template: &'t Template,
-    /// Settings of targets with an interval or timeout of their own, which they share.
+    /// Settings of targets whose labels set an interval or timeout, shared among them.
     others: RefCell<HashMap<(Schedule, Duration), Arc<PollSettings>>>,
-    /// A label of all targets for rules: where they were found.
+    /// A label that rules see on all targets: where they were found.
     meta: Option<(&'static str, String)>,
 }
 
 impl<'t> FoundReader<'t> {
-    /// A reader for targets that are polled as `template` says, unless their labels say
-    /// otherwise.
+    /// A reader for targets that are polled by `template`, unless their labels say otherwise.
     pub fn new(template: &'t Template) -> Self {
         FoundReader {
             template,
@@ -179,7 +178,7 @@ impl<'t> FoundReader<'t> {
         }
     }
 
-    /// Like [`new`](Self::new), for targets that have one more label for rules.
+    /// Like [`new`](Self::new), with an additional label that rules see.
     pub fn with_meta(template: &'t Template, name: &'static str, value: String) -> Self {
         FoundReader {
             meta: Some((name, value)),
@@ -187,11 +186,11 @@ impl<'t> FoundReader<'t> {
         }
     }
 
-    /// The target of an entry; `None` if the rules drop it.
+    /// Reads the target of an entry; `None` if the rules drop it.
     ///
     /// # Errors
     ///
-    /// What is wrong with the entry.
+    /// The entry is invalid.
     pub fn found(
         &self,
         address: &str,
@@ -221,7 +220,7 @@ impl<'t> FoundReader<'t> {
         found().map_err(|problem: String| format!("target {address:?}: {problem}"))
     }
 
-    /// Reads the labels of an entry, which count before those of `base`.
+    /// Reads the labels of an entry, which override those of `base`.
     fn read(
         &self,
         address: &str,
@@ -239,11 +238,11 @@ impl<'t> FoundReader<'t> {
         })
     }
 
-    /// The target of a file with metrics.
+    /// Returns the target for a file with metrics.
     ///
     /// # Errors
     ///
-    /// There are too many labels.
+    /// The path is not UTF-8, or there are too many labels.
     pub fn file(&self, path: PathBuf, found_in: &Arc<str>) -> Result<Found, String> {
         if path.to_str().is_none() {
             return Err(format!("{}: its name is not UTF-8", path.display()));
@@ -285,7 +284,7 @@ impl<'t> FoundReader<'t> {
     }
 
     /// The labels of samples: those that do not begin with two underscores, and `instance`,
-    /// which is the address unless there is one.
+    /// which is the address by default.
     fn labels(
         &self,
         address: &str,
@@ -306,8 +305,8 @@ impl<'t> FoundReader<'t> {
     }
 }
 
-/// The labels of a found target before its rules: those of its entry, and what the settings say
-/// where the entry says nothing.
+/// The labels of a found target before relabelling: those of its entry, and defaults from
+/// the settings.
 pub fn found_labels(
     template: &Template,
     address: &str,
@@ -325,7 +324,7 @@ pub fn found_labels(
     let settings = &template.settings;
     set_times(&mut set, settings.interval, settings.timeout);
     for (name, value) in labels {
-        // As in Prometheus, settings count where the entry has nothing.
+        // As in Prometheus, an empty value in the entry leaves the default.
         if !(name.starts_with("__") && value.is_empty()) {
             set.set(name.clone(), value.clone());
         }

@@ -1,4 +1,4 @@
-//! `http_sd`: the list of an HTTP server.
+//! `http_sd`: requests lists from HTTP servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::inputs::poller::fetch::Fetcher;
 use crate::net::INLINE_BYTES;
 use crate::reason::Reason;
 
-/// The list of an HTTP server.
+/// A list on an HTTP server.
 #[derive(Debug)]
 pub struct HttpList {
     config: Arc<HttpSd>,
     fetcher: Fetcher,
     room: Room,
     found_in: Arc<str>,
-    /// The hash of the last list.
+    /// A hash of the last list.
     last: Option<u128>,
 }
 
@@ -38,7 +38,7 @@ impl HttpList {
         }
     }
 
-    /// From one request to the next.
+    /// The time from one request to the next.
     pub fn interval(&self) -> Duration {
         self.config.refresh_interval
     }

@@ -16,7 +16,7 @@ pub enum ListFormat {
     Yaml,
 }
 
-/// Targets with the same labels.
+/// Targets that share labels.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
@@ -27,11 +27,11 @@ pub struct Group {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The targets of a list, as many as there is room for. `found_in` names the list.
+/// Reads the targets of a list, as far as there is room. `found_in` names the list.
 ///
 /// # Errors
 ///
-/// The text is not such a list. Entries that are wrong alone are rejected alone.
+/// The text is not such a list. Single invalid entries are only counted.
 pub fn read(
     text: &str,
     format: ListFormat,
@@ -48,7 +48,7 @@ pub fn read(
     Ok(findings)
 }
 
-/// The entries of a list.
+/// Parses a list into its entries.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn read(
 pub fn parse(text: &str, format: ListFormat) -> Result<Vec<Group>, String> {
     match format {
         ListFormat::Json => serde_json::from_str(text).map_err(|problem| problem.to_string()),
-        // An empty document is an empty list.
+        // An empty document counts as an empty list.
         ListFormat::Yaml => serde_saphyr::from_str::<Option<_>>(text)
             .map_err(|problem| problem.without_snippet().to_string())
             .map(Option::unwrap_or_default),
@@ -92,7 +92,7 @@ mod tests {
         let yaml = "# two groups\n- targets: ['a:1', b:2]\n  labels:\n    env: p\n- targets: [c]\n";
         assert_eq!(urls(json, ListFormat::Json).unwrap(), expected);
         assert_eq!(urls(yaml, ListFormat::Yaml).unwrap(), expected);
-        // JSON is YAML.
+        // JSON is also YAML.
         assert_eq!(urls(json, ListFormat::Yaml).unwrap(), expected);
         for (empty, format) in [
             ("[]", ListFormat::Json),

@@ -1,11 +1,12 @@
-//! Finds targets to poll: in files, in lists of HTTP servers, and in DNS.
+//! Finds targets to poll: in files, in lists on HTTP servers, and in DNS.
 //!
-//! Each discovery has a task. Its targets are those that it found last: if an update fails,
-//! they stay.
+//! Each discovery has a task. Its targets are the last ones that it found: a failed update
+//! leaves them unchanged.
 //!
-//! - [`lists`]: lists of targets as JSON and YAML; [`found`]: what the labels of an entry mean.
-//! - [`files`], [`http`]: where lists come from; [`dns`]: addresses of names; [`textfiles`]: files
-//!   with metrics.
+//! - [`lists`]: lists of targets as JSON and YAML; [`found`]: the meaning of an entry's
+//!   labels.
+//! - [`files`], [`http`]: sources of lists; [`dns`]: addresses of names; [`textfiles`]:
+//!   files with metrics.
 //! - [`names`]: the names of found targets.
 
 mod dns;
@@ -35,15 +36,15 @@ use super::error::ScrapeError;
 use super::fetch::{Fetcher, Purpose};
 use crate::net::BlockingPool;
 
-/// How often files are looked at.
+/// The interval between looks at files.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where a discovery finds its targets.
+/// The source of a discovery's targets.
 #[derive(Debug)]
 pub enum Source {
     /// Files.
     Files(Box<FileLists>),
-    /// The list of an HTTP server.
+    /// A list on an HTTP server.
     Http(Box<HttpList>),
     /// DNS names.
     Dns(Box<DnsNames>),
@@ -54,14 +55,14 @@ pub enum Source {
 /// The outcome of a look.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// What was found, if it is not what was found before.
+    /// The findings, if they differ from the last ones.
     pub findings: Option<Findings>,
     /// Whether the update succeeded; `None` if there was nothing to read.
     pub result: Option<Result<(), ScrapeError>>,
 }
 
 impl Look {
-    /// A failed update. What was found before stays.
+    /// A failed update. The last findings stay.
     fn failed(error: ScrapeError) -> Self {
         Look {
             findings: None,
@@ -70,11 +71,11 @@ impl Look {
     }
 }
 
-/// How lists of HTTP servers are fetched.
+/// Settings for fetching lists from HTTP servers.
 #[derive(Debug)]
 pub struct ListFetcher {
     pub client: Arc<SharedClient>,
-    /// Threads for large lists.
+    /// Threads for processing large lists.
     pub pool: BlockingPool,
 }
 
@@ -92,10 +93,10 @@ impl ListFetcher {
 }
 
 impl Source {
-    /// The source of a discovery, whose setting has this name. `list` is how the list of an
-    /// HTTP server is fetched; lists may have `max_body` bytes, and there is `room` for their
-    /// targets. `before` is what was found in the same place with other settings: it stays until
-    /// it is found again.
+    /// The source of a discovery, whose setting is `name`. `list` says how to fetch lists
+    /// from HTTP servers. Lists may have `max_body` bytes, and there is `room` for their
+    /// targets. `before` are findings in the same place with other settings, which stay
+    /// until they are found again.
     pub fn new(
         name: &str,
         discovery: &Discovery,
@@ -120,7 +121,7 @@ impl Source {
         }
     }
 
-    /// When to look, first at once.
+    /// The schedule of looks, the first of them at once.
     pub fn ticks(&self) -> Interval {
         let interval = match self {
             Source::Files(_) | Source::Textfiles(_) => FILE_INTERVAL,

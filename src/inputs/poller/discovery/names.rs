@@ -1,5 +1,5 @@
-//! Names of found targets: unique, of limited length, and the same whenever a target is found
-//! again.
+//! Names for found targets: unique, of limited length, and the same whenever a target is
+//! found again.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,15 +9,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::found::Found;
 use crate::inputs::poller::config::target::{MAX_NAME, TargetUrl};
 
-/// The length of a hash in a name, with the separator before it.
+/// The length of a hash in a name, including the separator.
 const HASH_LENGTH: usize = " #01234567".len();
 
-/// Gives each target its name. Targets that are found twice get `None` the second time.
+/// Assigns a name to each target; `None` to a target that was found before in the list.
 ///
-/// The name is the URL without what is usual. Targets that differ in something else, such as
-/// labels, would have one name: one of them gets it, and the others get a hash with it. It is
-/// the one that `has_name` says has it already, else the first in the order of URLs and labels.
-/// Names in `taken` belong to other targets.
+/// The name is the URL without its usual parts. Targets that differ only in something else,
+/// such as labels, would share a name: one of them gets it, and the others get it with a
+/// hash. That one is the target which already has the name according to `has_name`, or else
+/// the first in the order of URLs and labels. Names in `taken` belong to other targets.
 pub fn assign(
     found: &[&Found],
     taken: &HashSet<&str>,
@@ -55,7 +55,7 @@ pub fn assign(
     names
 }
 
-/// The URL without `http://` and `/metrics`, and without secrets.
+/// The URL without `http://`, `/metrics` and secrets.
 fn plain_name(url: &TargetUrl) -> String {
     let name = match url {
         TargetUrl::Http(parsed) => {
@@ -78,7 +78,7 @@ fn plain_name(url: &TargetUrl) -> String {
     }
 }
 
-/// All that makes a target another one, secrets included.
+/// Everything that tells targets apart, including secrets.
 fn identity(found: &Found) -> String {
     let url = match &found.url {
         TargetUrl::Http(url) => Url::to_string(url),
@@ -87,7 +87,7 @@ fn identity(found: &Found) -> String {
     format!("{url} {}", found.labels.labels())
 }
 
-/// The name, cut if it is long, with a hash.
+/// The name, cut if it is long, followed by a hash.
 fn with_hash(name: &str, identity: &str) -> String {
     let mut end = name.len().min(MAX_NAME - HASH_LENGTH);
     while !name.is_char_boundary(end) {
@@ -156,17 +156,17 @@ mod tests {
         let first = name(&names(&[&two, &one], &[], None));
         assert_eq!(first[1], "h:1");
         assert!(first[0].starts_with("h:1 #") && first[0].len() == "h:1".len() + HASH_LENGTH);
-        // Another one, in another place, changes nothing, and nor does a duplicate.
+        // Neither a target found elsewhere nor a duplicate changes anything.
         let more = names(&[&three, &one, &two, &one], &[], None);
         assert_eq!(
             more[1..],
             [Some(first[1].clone()), Some(first[0].clone()), None]
         );
-        // The one that has the name keeps it.
+        // The target that has the name keeps it.
         let held = name(&names(&[&one, &two], &[], Some(&two)));
         assert_eq!(held[1], "h:1");
         assert_ne!(held[0], first[0]);
-        // A configured target may have it.
+        // A configured target may have the name.
         let other = names(&[&one, &two], &["h:1"], Some(&one));
         assert_eq!(name(&other), [held[0].clone(), first[0].clone()]);
         let taken = [&*first[0], "h:1"];

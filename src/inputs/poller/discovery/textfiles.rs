@@ -13,16 +13,16 @@ use crate::inputs::poller::error::ScrapeError;
 use crate::reason::Reason;
 use crate::settings::pattern::Pattern;
 
-/// The names of the files.
+/// The pattern for file names.
 const PATTERN: &str = "*.prom";
 
-/// The directories of a discovery, as they were listed last.
+/// The directories of a discovery, as last listed.
 #[derive(Debug)]
 pub struct Textfiles {
     name: String,
     config: Arc<Textfile>,
     paths: Option<Vec<PathBuf>>,
-    /// Why they could not be listed at the last look.
+    /// Why the last look could not list them.
     problem: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Textfiles {
     /// Lists the directories.
     pub async fn look(&mut self) -> Look {
         let config = Arc::clone(&self.config);
-        // A directory on a network can take long.
+        // Directories on a network can be slow.
         let paths = spawn_blocking(move || paths(&config)).await;
         let paths = paths.unwrap_or_else(|error| Err(format!("they cannot be listed: {error}")));
         match paths {
@@ -73,7 +73,7 @@ impl Textfiles {
     }
 }
 
-/// The files in all directories, in order.
+/// The files in all directories, sorted.
 fn paths(config: &Textfile) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
     for directory in &config.directories {

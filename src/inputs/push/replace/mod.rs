@@ -43,7 +43,7 @@ impl Method {
     }
 }
 
-/// The sender of a push.
+/// The sender of a push, and the lifetime that it asks for.
 #[derive(Debug, Clone)]
 pub struct Sender {
     /// Where the push came from.
@@ -62,8 +62,8 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Applies a push to the store, as a whole or not at all. If the body can be parsed
-    /// but is rejected, the group records the time and the reason of the failure.
+    /// Applies a push to the store, as a whole or not at all. If the body can be parsed but
+    /// is rejected, the group records the time and reason of the failure.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Groups {
         pushed
     }
 
-    /// The change that a push makes. `budget` returns the memory left for it.
+    /// Returns the change that a push makes. `budget` returns the memory left for it.
     ///
     /// # Errors
     ///
@@ -157,8 +157,8 @@ impl Groups {
         })
     }
 
-    /// Checks the labels of a group against the limits for labels of samples, since
-    /// they are added to each.
+    /// Checks the labels of a group against the limits on labels of samples, since each of
+    /// its samples gets them.
     fn check_labels(&self, group: &Group) -> Result<(), Rejection> {
         let config = &self.admission.exposition;
         let reject = |problem: &str| Err(Rejection::new(Reason::BadLabels, problem));
@@ -180,7 +180,7 @@ impl Groups {
         }
     }
 
-    /// The change that records a rejected push with its group.
+    /// Returns the change that records a rejected push with its group.
     fn failure(
         &self,
         group: &Group,
@@ -205,7 +205,7 @@ impl Groups {
         (!ttl.is_zero()).then_some(ttl)
     }
 
-    /// The two [`PUSH_TIME_FAMILIES`], in that order.
+    /// Returns the two [`PUSH_TIME_FAMILIES`], in that order.
     fn times(
         &self,
         group: &Group,
@@ -235,10 +235,10 @@ impl Groups {
         ])
     }
 
-    /// Checks a push as [`Groups::push`] would, and returns its numbers of families
-    /// and series. Nothing is changed.
+    /// Checks a push as [`Groups::push`] would, and returns the numbers of its families and
+    /// series. Nothing is changed.
     ///
-    /// For an empty group, series are not compared with those of others, since the
+    /// For an empty group, series are not compared with those of other groups, since the
     /// labels that a group would add are unknown.
     ///
     /// # Errors
@@ -275,7 +275,7 @@ impl Groups {
             _ => (0, 0),
         };
         match store.check(Write::one(change)) {
-            // The limit of groups can change until the push is sent.
+            // The number of groups may drop below the limit before the push is sent.
             Ok(()) | Err(store::Rejection::TooManyGroups { .. }) => Ok(counts),
             Err(rejection) => Err(rejection.into()),
         }

@@ -1,5 +1,5 @@
-//! Changes of aggregated families by `/create` and `/update`, as in pingpong. The reply
-//! reports the changed values.
+//! Applies the changes of `/create` and `/update` to aggregated families, as in pingpong.
+//! The reply reports the changed values.
 //!
 //! | | [`Action::Create`] | [`Action::Update`] |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //! | histogram, summary | is added | the same |
 //!
 //! As in aggregating pushes, `push.rules` and `clearmode` apply. A family without a type
-//! has the type of the aggregated one. Timestamps are ignored.
+//! takes the type of the aggregated one. Timestamps are ignored.
 
 mod sent;
 
@@ -33,16 +33,16 @@ use crate::store::{MemoryBudget, Store};
 use crate::telemetry::PushMethod;
 use sent::{Position, SentFamily, of_json, of_text};
 
-/// The longest report, in bytes. A name is sent once but reported on each line, so a
-/// small body could cause a report of any length.
+/// The limit on the length of a report, in bytes. A name is sent once but reported on each
+/// line, so a small body could otherwise cause a report of any length.
 const MAX_REPORT: usize = 16 << 20;
 
-/// What happens to families that do not exist.
+/// The treatment of families that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// `/create`: they are created.
+    /// `/create` creates them.
     Create,
-    /// `/update`: they are ignored.
+    /// `/update` ignores them.
     Update,
 }
 
@@ -71,8 +71,8 @@ pub enum BodyFormat {
 }
 
 impl BodyFormat {
-    /// The format that a `Content-Type` names, whose parameters are ignored. The type of
-    /// a form is text, since `curl --data-binary` sends it for every body.
+    /// The format for a `Content-Type`, whose parameters are ignored. The type of forms
+    /// counts as text, since `curl --data-binary` sends it for every body.
     ///
     /// # Errors
     ///
@@ -100,9 +100,9 @@ impl BodyFormat {
 #[derive(Debug)]
 struct ReportLine {
     labels: LabelText,
-    /// The sent number; of a histogram or a summary, its count.
+    /// The sent number; for a histogram or summary, its count.
     sent: f64,
-    /// The suffix after the name of the family.
+    /// The suffix of the sample's name.
     suffix: &'static str,
 }
 
@@ -118,14 +118,14 @@ struct PlannedChange {
 #[derive(Debug)]
 struct FamilyReport {
     name: Arc<str>,
-    /// An update has one line for each series, in the order of the first items.
+    /// For an update, one line for each series, in the order of first occurrence.
     rows: Vec<ReportLine>,
 }
 
 impl FamilyReport {
     /// An upper bound on the bytes of the report.
     fn max_bytes(&self) -> usize {
-        // A number, with the words, quotes and braces around it.
+        // The length of a number with the words, quotes and braces around it.
         const OVERHEAD: usize = 48;
         let rows = self.rows.iter();
         let rows = rows.map(|row| self.name.len() + row.suffix.len() + row.labels.len() + OVERHEAD);
@@ -142,10 +142,10 @@ pub struct Changer {
 
 impl Changer {
     /// Changes aggregated families, as a whole or not at all, and returns the report in
-    /// the words of pingpong. `Create` reports for each family `created metric...`, even
-    /// if it exists already, one line for each item with the sent value, and an empty
-    /// line. `Update` reports one line for each series with its new value. A repeated
-    /// push, by its idempotency key, has an empty report.
+    /// pingpong's words. For each family, `Create` reports `created metric...` even if it
+    /// already exists, a line for each item with the sent value, and an empty line.
+    /// `Update` reports a line for each series with its new value. The report of a push
+    /// repeated with the same idempotency key is empty.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl Changer {
             });
             Ok(())
         })?;
-        // The report is written after the registry is unlocked.
+        // Write the report after the registry is unlocked.
         let reply = match reply {
             None => String::new(),
             Some(None) => created_text(&families),
@@ -219,7 +219,7 @@ impl Changer {
         Ok((outcome, reply))
     }
 
-    /// The updates for families. `kinds` are the kinds of the aggregated ones.
+    /// Returns the updates for families. `kinds` are the kinds of existing aggregated families.
     fn plan(
         &self,
         action: Action,
@@ -228,7 +228,7 @@ impl Changer {
         ttl: Option<Duration>,
     ) -> Result<PlannedChange, Rejection> {
         let mut batch = empty_batch(&self.admission.aggregation);
-        // A family can expire after its kind was read.
+        // A family may expire after its kind was read.
         batch.existing_only = action == Action::Update;
         let mut families = Vec::with_capacity(sent.len());
         for (family, current) in sent.into_iter().zip(kinds) {
@@ -293,7 +293,7 @@ fn totals_text(families: &[FamilyReport], totals: &SeriesTotals) -> String {
     let mut out = String::new();
     let mut totals = totals.iter().peekable();
     for FamilyReport { name, rows } in families {
-        // The totals have the series of existing families, in the order of the rows.
+        // The totals are those of series in existing families, in the order of the rows.
         for row in rows {
             let Some((_, total)) = totals.next_if(|(family, _)| *family == name) else {
                 break;
@@ -324,7 +324,7 @@ impl ReportLine {
     }
 }
 
-/// The value of an item in a family of `kind`, checked.
+/// Checks the value of an item in a family of `kind`.
 fn checked_value(
     action: Action,
     kind: Kind,
@@ -351,7 +351,7 @@ fn checked_value(
         return Err("its value is infinite and cannot be added".to_owned());
     }
     let number = match action {
-        // As in pingpong, a value that cannot be counted counts as 1.
+        // As in pingpong, a value that is not positive counts as 1.
         Action::Update if counted && number <= 0.0 => 1.0,
         _ => number,
     };
@@ -377,7 +377,7 @@ fn value_kind(value: &MetricValue) -> &'static str {
     }
 }
 
-/// The number that is reported for a value, and the suffix of its sample.
+/// The number reported for a value, and the suffix of its sample.
 fn number_of(value: &MetricValue) -> (f64, &'static str) {
     match value {
         MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value) => {

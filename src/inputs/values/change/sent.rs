@@ -1,4 +1,4 @@
-//! Families of a request, from JSON or from text.
+//! The families of a request, converted from JSON or text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use crate::reason::Reason;
 /// A family of a request.
 #[derive(Debug)]
 pub struct SentFamily<'b> {
-    /// EscapedLabels.
+    /// The name, escaped as in the text format.
     pub name: Arc<str>,
     pub help: Option<Arc<str>>,
-    /// [`Kind::Untyped`] if not given.
+    /// [`Kind::Untyped`] if missing.
     pub kind: Kind,
     pub items: Vec<SentItem<'b>>,
 }
@@ -24,7 +24,7 @@ pub struct SentFamily<'b> {
 /// An item of a family: a value with labels.
 #[derive(Debug)]
 pub struct SentItem<'b> {
-    /// Where the item is in the body.
+    /// The position of the item in the body.
     pub position: Position,
     /// Names and values, unescaped.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
@@ -41,7 +41,7 @@ pub enum Position {
 }
 
 impl Position {
-    /// The position as messages name it, in the family `name`.
+    /// Describes the position, in the family `name`, for messages.
     pub fn describe(self, name: &str) -> String {
         match self {
             Position::Line(line) => format!("family {name}, line {line}"),
@@ -51,11 +51,11 @@ impl Position {
     }
 }
 
-/// Converts families from JSON. Entries of the same family are joined at the first.
+/// Converts families from JSON. Entries of one family are merged into the first.
 ///
 /// # Errors
 ///
-/// The entries of a family have different types.
+/// Entries of one family have different types.
 pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<SentFamily<'_>>, Rejection> {
     let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
     let mut sent: Vec<SentFamily<'_>> = Vec::with_capacity(families.len());
@@ -101,7 +101,7 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<SentFamily<
 ///
 /// # Errors
 ///
-/// A sample does not belong to the kind of its family.
+/// A sample does not fit the kind of its family.
 pub fn of_text(families: &[FamilyText]) -> Result<Vec<SentFamily<'_>>, Rejection> {
     let mut sent = Vec::with_capacity(families.len());
     for family in families {

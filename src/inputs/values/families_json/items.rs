@@ -1,5 +1,5 @@
-//! Items of a family: labels, and a value or the components of a histogram or a summary.
-//! All are checked against the limits as they are parsed.
+//! Items of a family: labels, and a value or the components of a histogram or summary.
+//! Limits are checked during parsing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -37,7 +37,7 @@ impl<'de> Visitor<'de> for Items<'_> {
     }
 }
 
-/// An item before its value is checked.
+/// An item whose value is not checked yet.
 pub struct RawItem<'b> {
     labels: Option<Pairs<'b>>,
     value: Option<Number>,
@@ -49,7 +49,7 @@ pub struct RawItem<'b> {
 
 type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 
-/// Bounds or quantiles, and their numbers.
+/// Bounds or quantiles with their numbers.
 type Points = Vec<(f64, f64)>;
 
 struct OneItem<'l>(&'l mut LimitChecker);
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for OneItem<'_> {
 }
 
 impl<'b> RawItem<'b> {
-    /// Converts to an item of a family of `kind`. The error completes a message about it.
+    /// Converts to an item of a family of `kind`. The error completes a sentence about the item.
     pub fn into_item(self, kind: Kind) -> Result<Item<'b>, &'static str> {
         let (count, sum) = (self.count.map(|it| it.0), self.sum.map(|it| it.0));
         let counted = count.is_some() || sum.is_some();
@@ -156,7 +156,7 @@ impl<'b> RawItem<'b> {
     }
 }
 
-/// Sorts points by bound or quantile, each of which must be unique.
+/// Sorts points by bound or quantile, which must be unique.
 fn sorted(points: Option<Points>) -> Result<Vec<(f64, f64)>, &'static str> {
     let mut points = points.unwrap_or_default();
     points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -167,7 +167,7 @@ fn sorted(points: Option<Points>) -> Result<Vec<(f64, f64)>, &'static str> {
     Ok(points)
 }
 
-/// Deserializes a value that can be `null`.
+/// Deserializes a value that may be `null`.
 struct OrNull<S>(S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for OrNull<S> {
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for LabelsOf<'_> {
     }
 }
 
-/// A JSON number, or a string with a number.
+/// A JSON number, or a string that contains a number.
 #[derive(Clone, Copy)]
 struct Number(f64);
 
@@ -264,7 +264,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// Deserializes an object of numbers whose keys are numbers.
+/// Deserializes an object whose keys and values are numbers.
 struct PointsOf<'l>(&'l mut LimitChecker);
 
 impl<'de> DeserializeSeed<'de> for PointsOf<'_> {

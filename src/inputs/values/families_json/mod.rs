@@ -1,5 +1,5 @@
-//! Parser for families as JSON, in the format of prom2json that pingpong accepts. This is
-//! pure translation, which does not decide what happens to the families.
+//! Parses families as JSON, in the format of prom2json that pingpong accepts. It decides
+//! nothing about what happens to them.
 //!
 //! ```json
 //! [{"name": "hits_total", "help": "Pages shown.", "type": "COUNTER",
@@ -8,7 +8,7 @@
 //!   "metrics": [{"buckets": {"0.1": "3", "+Inf": "4"}, "count": "4", "sum": "0.5"}]}]
 //! ```
 //!
-//! A single family needs no list. Numbers can be JSON numbers or strings. Unknown keys are
+//! A single family needs no list. Numbers may be JSON numbers or strings. Unknown keys are
 //! ignored, including `timestamp_ms`: aggregated series have no timestamps.
 
 mod items;
@@ -31,41 +31,40 @@ pub struct Family<'b> {
     pub name: Cow<'b, str>,
     /// The help text, unescaped.
     pub help: Option<Cow<'b, str>>,
-    /// [`Kind::Untyped`] if not given.
+    /// [`Kind::Untyped`] if missing.
     pub kind: Kind,
-    /// The items, in their order.
+    /// The items, in the order sent.
     pub items: Vec<Item<'b>>,
 }
 
 /// An item of a family: a value with labels.
 #[derive(Debug, PartialEq)]
 pub struct Item<'b> {
-    /// In their order, possibly with duplicate names.
+    /// In the order sent, possibly with duplicate names.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
-    /// A single number is [`MetricValue::Untyped`] in a family of any kind.
+    /// A single number is [`MetricValue::Untyped`], whatever the kind of the family.
     pub value: Option<MetricValue>,
 }
 
-/// Limits of a body. Parsing stops at the first excess, since a small compressed body
-/// can expand to much memory.
+/// Limits on a body. Parsing stops when one is exceeded, since a small compressed body can
+/// expand to much memory.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLimits {
-    /// Families.
+    /// The number of families.
     pub families: usize,
-    /// Values, buckets and quantiles.
+    /// The number of values, buckets and quantiles.
     pub values: usize,
-    /// Labels of one item.
+    /// The number of labels of an item.
     pub labels: usize,
-    /// Bytes of a name or of the value of a label.
+    /// The length of a name or label value, in bytes.
     pub length: usize,
 }
 
-/// Parses families. The result also says whether the body is a single family rather
-/// than a list.
+/// Parses families. The result also says whether the body is a single family, and not a list.
 ///
 /// # Errors
 ///
-/// The body is not such JSON, or exceeds a limit. The rejection has the position.
+/// The body is not such JSON, or it exceeds a limit. The rejection has the position.
 pub fn decode(json: &[u8], limits: JsonLimits) -> Result<(Vec<Family<'_>>, bool), Rejection> {
     let mut checker = LimitChecker {
         limits,
@@ -85,11 +84,11 @@ pub fn decode(json: &[u8], limits: JsonLimits) -> Result<(Vec<Family<'_>>, bool)
     })
 }
 
-/// Checks a body against the limits while it is parsed.
+/// Checks the limits on a body while it is parsed.
 #[derive(Debug)]
 struct LimitChecker {
     limits: JsonLimits,
-    /// Values that are still allowed.
+    /// The number of values still allowed.
     remaining: usize,
     /// The exceeded limit, for the message.
     exceeded: Option<String>,
@@ -117,7 +116,7 @@ impl LimitChecker {
         Err(self.exceed(problem))
     }
 
-    /// Checks that an item with `labels` labels can have one more.
+    /// Checks that an item with `labels` labels may have one more.
     fn label<E: de::Error>(&mut self, labels: usize) -> Result<(), E> {
         let limit = self.limits.labels;
         if labels < limit {
@@ -145,7 +144,7 @@ impl LimitChecker {
     }
 }
 
-/// Deserializes a list of families, or one.
+/// Deserializes a list of families, or a single one.
 struct Families<'l>(&'l mut LimitChecker);
 
 impl<'de> DeserializeSeed<'de> for Families<'_> {
@@ -165,7 +164,7 @@ impl<'de> Visitor<'de> for Families<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut families = Vec::new();
-        // A family counts as a value, so that those without any are bounded.
+        // A family counts as a value, which also limits families without values.
         while let Some(family) = list.next_element_seed(OneFamily(&mut *self.0))? {
             self.0.value()?;
             families.push(family);
@@ -253,7 +252,7 @@ impl<'de> Visitor<'de> for OneFamily<'_> {
     }
 }
 
-/// The kind by its name in prom2json, in upper or lower case.
+/// The kind by its name in prom2json, in any case.
 fn kind_of<E: de::Error>(word: &str) -> Result<Kind, E> {
     Ok(match word.to_ascii_lowercase().as_str() {
         "counter" => Kind::Counter,
@@ -269,7 +268,7 @@ fn kind_of<E: de::Error>(word: &str) -> Result<Kind, E> {
     })
 }
 
-/// A string that is borrowed unless it has escapes.
+/// A string, borrowed unless it contains escapes.
 #[derive(Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 

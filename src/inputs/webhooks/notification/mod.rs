@@ -1,23 +1,24 @@
-//! What the body of a webhook says: who was to be told, of which alerts, and
-//! how they are. Pure, and content with a body of any shape.
+//! Reads the body of a webhook: its receiver, its alerts, and their status. It accepts
+//! bodies of any shape.
 //!
-//! The shapes are those of Alertmanager's webhooks (version 4), of Slack's
-//! incoming webhooks and of PagerDuty's events (version 2). What Alertmanager
-//! sends to Slack and PagerDuty is text for people: its own templates are read
-//! here, and of other texts nothing is known.
+//! The known shapes are those of Alertmanager's webhooks (version 4), of Slack's incoming
+//! webhooks and of PagerDuty's events (version 2). Alertmanager sends text for people to
+//! Slack and PagerDuty: the text of its default templates is understood, and any other text
+//! is ignored.
 
 use serde_json::Value;
 
 use crate::http::query;
 use crate::telemetry::clip_to;
 
-/// Bytes of a receiver's or an alert's name. They become labels of metrics.
+/// The limit on the length of a receiver's or alert's name, in bytes. Names become labels
+/// of metrics.
 const LONGEST_NAME: usize = 128;
 
-/// Alerts of one webhook that are told apart, by name and status.
+/// The limit on alerts of one webhook that are told apart by name and status.
 const MOST_ALERTS: usize = 100;
 
-/// What a body is in the form of.
+/// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookKind {
     Webhook,
@@ -40,8 +41,7 @@ impl WebhookKind {
         }
     }
 
-    /// Any service may have been led to the path for webhooks: there, the body
-    /// tells.
+    /// The actual kind. The path for webhooks is open to any service, so there the body decides.
     fn of(self, body: &Value) -> WebhookKind {
         let has = |name: &str| body.get(name).is_some();
         match self {
@@ -55,7 +55,7 @@ impl WebhookKind {
     }
 }
 
-/// How an alert is.
+/// The status of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertStatus {
     Firing,
@@ -82,7 +82,7 @@ impl AlertStatus {
         }
     }
 
-    /// What a word means, of whichever service.
+    /// The status for a word of any of the services.
     fn of(word: &str) -> AlertStatus {
         match word.to_ascii_lowercase().as_str() {
             "firing" | "trigger" | "danger" => AlertStatus::Firing,
@@ -100,21 +100,21 @@ impl AlertStatus {
     }
 }
 
-/// What is known of a webhook.
+/// The content of a webhook, as far as it is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     pub kind: WebhookKind,
-    /// Empty where it is not known.
+    /// Empty if unknown.
     pub receiver: String,
     pub status: AlertStatus,
-    /// Names of alerts and how they are, each pair once.
+    /// Names and statuses of alerts, each pair once.
     pub alerts: Vec<(String, AlertStatus)>,
-    /// There were more alerts than are told apart.
+    /// Whether there were more alerts than the limit.
     pub more: bool,
 }
 
 impl Notification {
-    /// Reads a body that came to the path of that kind.
+    /// Reads a body that was sent to the path for `kind`.
     pub fn of(kind: WebhookKind, body: &Value) -> Self {
         let mut notification = Notification {
             kind: kind.of(body),
@@ -131,7 +131,7 @@ impl Notification {
         notification
     }
 
-    /// Bytes that it takes, about.
+    /// Its approximate size in bytes.
     pub fn size(&self) -> usize {
         let alerts = self.alerts.iter();
         self.receiver.len()
@@ -193,7 +193,7 @@ impl Notification {
         self.settle();
     }
 
-    /// Alertmanager's links lead to the alerts of a receiver.
+    /// Links of Alertmanager contain the receiver.
     fn read_link(&mut self, link: &str) {
         if let Some((_, query)) = link.rsplit_once('?')
             && self.receiver.is_empty()
@@ -202,10 +202,10 @@ impl Notification {
         }
     }
 
-    /// Alertmanager's subject: `[FIRING:2] Name other (more)`. Before the
-    /// brackets stand the labels that alerts are grouped by, their name first if
-    /// it is one of them; inside, others that all have, of which their name may
-    /// not be one.
+    /// Reads a subject by Alertmanager: `[FIRING:2] Name other (more)`. The labels that
+    /// alerts are grouped by come before the parentheses, with the alert's name first if it
+    /// is one of them. The other labels that all alerts share are inside, and may not
+    /// include the name.
     fn read_subject(&mut self, subject: &str, otherwise: AlertStatus) {
         let Some((head, rest)) = subject
             .strip_prefix('[')
@@ -221,7 +221,7 @@ impl Notification {
         self.add(if known { first } else { "" }, status.or(otherwise));
     }
 
-    /// Alertmanager's list of alerts: lines such as ` - alertname = Name`.
+    /// Reads a list of alerts by Alertmanager: lines such as ` - alertname = Name`.
     fn read_labels(&mut self, labels: &str, status: AlertStatus) {
         for line in labels.lines() {
             if let Some(name) = line.strip_prefix(" - alertname = ") {
@@ -230,7 +230,7 @@ impl Notification {
         }
     }
 
-    /// Notes an alert.
+    /// Records an alert.
     fn add(&mut self, alert: &str, status: AlertStatus) {
         let alert = (name(alert), status);
         if self.alerts.contains(&alert) {
@@ -241,8 +241,8 @@ impl Notification {
         }
     }
 
-    /// Where nothing says how all is, it is as the worst alert; and alerts
-    /// without names are forgotten.
+    /// Finishes reading. If nothing gave the overall status, it is that of the worst alert.
+    /// Alerts without names are dropped.
     fn settle(&mut self) {
         let worst = [
             AlertStatus::Firing,
@@ -256,7 +256,7 @@ impl Notification {
     }
 }
 
-/// The text at a path of keys; empty where there is none.
+/// The string at a path of keys; empty if there is none.
 fn text<'b>(body: &'b Value, path: &[&str]) -> &'b str {
     let found = path
         .iter()
@@ -270,7 +270,7 @@ fn list<'b>(body: &'b Value, key: &str) -> &'b [Value] {
     found.map_or(&[], Vec::as_slice)
 }
 
-/// A name as it is shown and counted: cleaned, and cut where it is too long.
+/// A name to show and count: cleaned, and cut if it is long.
 fn name(text: &str) -> String {
     clip_to(LONGEST_NAME, text.trim(), "...")
 }
