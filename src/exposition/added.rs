@@ -33,8 +33,8 @@ pub enum LabelConflict {
     Keep,
 }
 
-/// Puts a sample's sorted labels together with the added ones, sorted by name.
-/// `out` is a buffer that is used again for every sample.
+/// Merges a sample's sorted labels with the added ones, sorted by name. `out` is a buffer that is
+/// reused for every sample.
 pub(super) fn merge_added<'l>(
     out: &mut Vec<(Cow<'l, str>, &'l str)>,
     labels: &Labels<'l>,
@@ -60,8 +60,8 @@ pub(super) fn merge_added<'l>(
     }
 }
 
-/// A free name for a label: `exported_` is prefixed until the name is not
-/// taken, as Prometheus does for labels of a target. Labels in `out` may have been renamed.
+/// A free name for a label: `exported_` is prefixed until no other label has the name, as
+/// Prometheus does for labels of a target. Labels in `out` may have been renamed.
 fn renamed(
     name: &str,
     labels: &Labels<'_>,

@@ -1,4 +1,4 @@
-//! Labels that every sample of a text gets, whether the text is parsed or passed through.
+//! Labels for every sample of a text, whether the text is parsed or passed through.
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -10,7 +10,7 @@ use super::label_text::LabelText;
 use super::parse::{self, InputFormat, Labels, bare_name, offset};
 use super::text::Text;
 
-/// Labels that every sample of a producer gets.
+/// Labels for every sample of a producer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SampleLabels {
     labels: LabelText,
@@ -71,7 +71,7 @@ impl SampleLabels {
         let mut writer = LineWriter {
             labels: self.labels.as_str(),
             added: &added,
-            // Where no line has the name of an added label, no labels need to be read.
+            // If the text has no name of an added label, no labels are read.
             may_clash: added
                 .iter()
                 .any(|label| Finder::new(label.name).find(text.as_bytes()).is_some()),

@@ -4,7 +4,7 @@ use super::family::Content;
 use super::parse::{self, InputFormat, Labels, unescape};
 use super::text::sample_lines;
 
-/// The limits. 0 is no limit. Labels that were added to the samples count too.
+/// The limits; 0 means none. Labels that were added to the samples count too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SampleLimits {
     /// Samples.

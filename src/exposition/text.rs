@@ -57,7 +57,7 @@ impl Text {
         }
     }
 
-    /// A text that was just written. It gets a line feed if it lacks the last one.
+    /// A text that was just written. A missing last line feed is added.
     pub fn of_string(mut text: String) -> Self {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
@@ -66,8 +66,8 @@ impl Text {
         Text(Bytes::from(text))
     }
 
-    /// Bytes of an earlier text, shared; `None` if they are not UTF-8 that is empty or
-    /// ends in a line feed.
+    /// Bytes of an earlier text, shared. `None` unless they are UTF-8 and empty or end in a line
+    /// feed.
     pub fn from_bytes(bytes: Bytes) -> Option<Self> {
         let is_whole = bytes.last().is_none_or(|last| *last == b'\n');
         (is_whole && std::str::from_utf8(&bytes).is_ok()).then_some(Text(bytes))

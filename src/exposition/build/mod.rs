@@ -81,7 +81,7 @@ pub struct FamilyBuilder {
 }
 
 impl FamilyBuilder {
-    /// Begins a family. An empty help is none.
+    /// Begins a family. An empty help counts as none.
     ///
     /// OpenMetrics shows a counter whose name does not end in `_total` as
     /// unknown, and an info whose name does not end in `_info` as a gauge.
@@ -180,7 +180,7 @@ impl FamilyBuilder {
             let (known, added) = self.identities.split_at(end);
             let last = known.trim_end_matches('\n').rsplit('\n').next();
             let is_same = !known.is_empty() && last == added.strip_suffix('\n');
-            // A later point of the same series is no other metric.
+            // A later point of the same series is not another metric.
             if is_same && time.is_some_and(|time| time < milliseconds) {
                 self.identities.truncate(end);
             }
@@ -201,9 +201,9 @@ impl FamilyBuilder {
         )
     }
 
-    /// Adds a histogram or gauge histogram. `bounds` are the finite upper
-    /// bounds of its buckets, in ascending order. `counts` are the cumulative
-    /// counts of these buckets, and at the end that of all observations.
+    /// Adds a histogram or gauge histogram. `bounds` are the finite upper bounds of its buckets, in
+    /// ascending order. `counts` are the cumulative counts of these buckets, followed by the number
+    /// of all observations.
     pub fn histogram(
         &mut self,
         labels: &[(&str, &str)],
@@ -395,7 +395,7 @@ impl FamilyBuilder {
         if labels.iter().any(|(_, value)| value.is_empty()) {
             self.empty_labels = true;
             let pairs = label_pairs(&self.labels).filter(|label| !label.value.is_empty());
-            // Their names are valid by now.
+            // Their names have been checked by now.
             let known = LabelText::from_escaped(pairs.map(|label| (label.name, label.value)));
             self.identities.push_str(known.unwrap_or_default().as_str());
         } else {

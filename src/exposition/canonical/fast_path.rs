@@ -1,8 +1,8 @@
 //! Parses usual texts and writes them in canonical form, in one pass.
 //!
-//! Anything unusual or wrong makes it return `None`; the text then goes through
-//! [`Families`](crate::exposition::Families), which knows every case and
-//! reports mistakes. What is returned equals the result of that way.
+//! It returns `None` for anything unusual or wrong. The text then goes through
+//! [`Families`](crate::exposition::Families), which handles every case and reports mistakes. Both
+//! ways give the same result.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -23,7 +23,7 @@ use crate::exposition::parse::{bare_name, offset};
 use crate::exposition::series::{SeriesHashes, hash_series};
 use crate::exposition::{FamilyText, InputFormat, Kind, Labels, ParsedLine, Parser, Text};
 
-/// The families of a text 0.0.4, or `None` for the other way.
+/// The families of a text 0.0.4; `None` if it is unusual or wrong.
 pub(super) fn read<H: BuildHasher>(
     text: &str,
     options: &CanonicalOptions<'_, H>,
@@ -80,8 +80,8 @@ pub(super) fn read_sharing<'n, H: BuildHasher>(
     Some((reader.finish(), counts.unwrap_or_default()))
 }
 
-/// Typical size of short lines and families in large texts. Lists begin with
-/// room for that many and grow if there are more.
+/// Typical sizes of short lines and families in large texts. Lists begin with room for that many
+/// and grow if there are more.
 const BYTES_A_LINE: usize = 48;
 const BYTES_A_FAMILY: usize = 160;
 
@@ -101,8 +101,8 @@ struct FastPath<'t, 'n, H> {
     /// The family of the previous sample.
     sampled: Option<usize>,
     labels: LabelCache<'t>,
-    /// The samples of all families or, in a long text, those of the current one:
-    /// memory that is used again needs no new pages.
+    /// The samples of all families or, in a long text, those of the current one: reused memory
+    /// needs no new pages.
     out: String,
     is_long: bool,
     longest_shared: usize,
@@ -114,12 +114,11 @@ struct FastPath<'t, 'n, H> {
     samples: usize,
     /// Line number, from 1.
     line: usize,
-    /// What is done to samples.
+    /// What happens to samples, if they are shaped.
     shaped: Option<Memory<'t, 'n>>,
-    /// The family of the last metadata, and the samples before it: those that were kept, and
-    /// those that were dropped.
+    /// The family of the last metadata, and how many samples were kept and dropped before it.
     head: Option<(usize, usize, u64)>,
-    /// Names that families have got instead of theirs.
+    /// New names of renamed families.
     renamed: HashSet<Arc<str>>,
 }
 
@@ -139,7 +138,7 @@ struct PendingFamily<'t> {
     text: (usize, usize),
     lines: Text,
     series: SeriesHashes,
-    /// Its name after shaping, if it is another.
+    /// Its new name, if shaping renames it.
     new_name: Option<Arc<str>>,
     has_head: bool,
     /// Whether its metadata is in several places.
@@ -307,15 +306,15 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         }
     }
 
-    /// The family of that name, or the family that the name is a component of.
-    /// It becomes the current one.
+    /// The family of this name, or the family that the name is a component of. It becomes the
+    /// current one.
     fn family(&mut self, name: &'t str) -> Option<(usize, SampleRole)> {
         let current = self.families.get(self.current);
         let is_current = current.is_some_and(|current| current.name == name);
         self.family_of(NameMatch { name, is_current })
     }
 
-    /// Like [`FastPath::family`]. `None` if it is one family too many.
+    /// Like [`FastPath::family`]. `None` if it exceeds the limit on families.
     fn family_of(
         &mut self,
         NameMatch { name, is_current }: NameMatch<'t>,
@@ -326,7 +325,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);
         let known = (!comes_last).then(|| self.named(name)).flatten();
         let (family, role) = match known {
-            // Rules see it as a component.
+            // Shaping would take it for a component of the other family.
             Some(_) if self.shaped.is_some() && self.whole(name).is_some() => return None,
             Some(family) => (family, SampleRole::Value),
             None => match self.whole(name) {
@@ -388,8 +387,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         Some((family, SampleRole::Value))
     }
 
-    /// The form in which a sample is written whose labels are in the cache; the inner `None` if it
-    /// is dropped.
+    /// The form for a sample whose labels are in the cache; the inner `None` if it is dropped.
     #[inline]
     fn form(&mut self, family: usize, name: &'t str) -> Option<Option<usize>> {
         let Some(shaped) = &mut self.shaped else {
@@ -411,9 +409,9 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         Some(form)
     }
 
-    /// Notes that a sample of a family gets another name. If it is the first, the family gets
-    /// another name with it. `None` if its samples are not all renamed alike, if its metadata is
-    /// elsewhere, or if another family has the name.
+    /// Notes that a sample of a family gets another name. The first such sample renames the family.
+    /// `None` if its samples are not all renamed alike, if its metadata is elsewhere, or if another
+    /// family has the name.
     fn rename(&mut self, family: usize, name: &str, new: &str) -> Option<()> {
         let it = &self.families[family];
         let new = new.strip_suffix(name.strip_prefix(it.name)?)?;
@@ -435,7 +433,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         Some(())
     }
 
-    /// Whether a family of that name would share samples with one whose name is taken.
+    /// Whether a family of this name would share samples with one whose name is taken.
     fn clashes(&self, name: &str, is_taken: impl Fn(&str) -> bool) -> bool {
         let mut parts = COMPONENTS.into_iter();
         let is_part = |part| name.strip_suffix(part).is_some_and(&is_taken);
@@ -489,7 +487,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         Some(*it.kind.get_or_insert(Kind::Untyped))
     }
 
-    /// Takes what was read of the family whose samples end here.
+    /// Finishes the family whose samples end here.
     fn complete(&mut self) {
         let Some(family) = self.sampled.take() else {
             return;

@@ -14,9 +14,8 @@ const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
 
 /// Text 0.0.4. The first byte chooses the options, the rest is the text.
 ///
-/// The fast path gives the result of the general one, or none. A text that is accepted is
-/// canonical after that: parsed again, it stays the same, and it parses in each output
-/// format.
+/// The fast path gives the result of the general one, or none. An accepted text becomes canonical:
+/// parsed again, it stays the same, and it parses in each output format.
 pub fn text(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else {
         return;
@@ -39,7 +38,7 @@ pub fn text(data: &[u8]) {
     });
 }
 
-/// OpenMetrics: what is accepted has the properties of an accepted [`text`].
+/// OpenMetrics: accepted texts have the properties of an accepted [`text`].
 pub fn open_metrics(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else {
         return;
@@ -54,7 +53,7 @@ pub fn open_metrics(data: &[u8]) {
     });
 }
 
-/// Calls `check` with the options that the bits of `choice` stand for.
+/// Calls `check` with the options that the bits of `choice` encode.
 fn for_options(
     choice: u8,
     check: impl FnOnce(&CanonicalOptions<'_, BuildHasherDefault<DefaultHasher>>),
@@ -100,7 +99,7 @@ fn shown(families: &[FamilyText]) -> String {
     shown
 }
 
-/// The text without what only OpenMetrics has, which is not read back.
+/// The text without OpenMetrics' own metadata, which is not read back.
 fn without_open_metrics(text: &str) -> String {
     let lines = text.split_inclusive('\n');
     let lines = lines.filter(|line| !line.starts_with(OPEN_METRICS_LINE));

@@ -1,9 +1,9 @@
-//! Texts that differ from the one before in values alone, as most texts of a polled target do.
+//! Reads texts that differ from the one before only in values, as most texts of a polled target do.
 //!
-//! [`KnownText`] remembers of each line a hash of what comes before its value, and where labels
-//! are added to it. A text with the same lines needs no parser then: no label is read, sorted or
-//! checked, no series is hashed, and none can be there twice. Values are checked as ever. What
-//! is returned equals what [`canonicalize_as`] returns for the text.
+//! [`KnownText`] remembers for each line a hash of the part before its value, and where labels are
+//! added. A text with the same lines needs no parser then: no label is read, sorted or checked, no
+//! series is hashed, and no series can come twice. Values are checked as always. The result equals
+//! that of [`canonicalize_as`].
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use crate::exposition::{
 #[derive(Debug, Default)]
 pub struct KnownText {
     lines: Option<Box<KnownLines>>,
-    /// Texts in a row that had other lines.
+    /// How many texts in a row had other lines.
     misses: u32,
 }
 
-/// After this many texts in a row with other lines, lines are remembered rarely: it takes a
-/// fraction of the time of parsing, which such a sender would never save.
+/// After this many texts in a row with other lines, lines are remembered rarely: this takes a
+/// fraction of the time of parsing, which would never pay off for such a sender.
 const PATIENCE: u32 = 4;
 
-/// One of this many texts is remembered then.
+/// Lines are then remembered of one text in this many.
 const RARELY: u32 = 16;
 
 #[derive(Debug)]
 struct KnownLines {
     options: Options,
-    /// For each line, the hash of what is the same in the next text.
+    /// For each line, the hash of the part that is the same in the next text.
     hashes: Box<[u64]>,
     shapes: Box<[Shape]>,
-    /// What is added to series, such as `instance="a",`.
+    /// Labels that are added to series, such as `instance="a",`.
     insertions: Box<[Box<str>]>,
     /// In the order of the text.
     families: Box<[KnownFamily]>,
@@ -67,7 +67,7 @@ struct Shape {
     series: u16,
     /// Where labels are added to it.
     at: u16,
-    /// Which of the insertions they are.
+    /// Index of these labels in `insertions`.
     insertion: u8,
 }
 
@@ -161,8 +161,8 @@ fn seed(hash: &impl BuildHasher) -> u64 {
 }
 
 impl KnownLines {
-    /// Remembers the lines of a text, and the families that it has. `None` if one of them is
-    /// unusual: out of order, with a timestamp, or with labels that are not simply added.
+    /// Remembers the lines and the families of a text. `None` if a line is unusual: out of order,
+    /// with a timestamp, or with labels that are not simply added.
     fn of<H: BuildHasher>(
         text: &str,
         families: &[FamilyText],
@@ -197,11 +197,11 @@ impl KnownLines {
         known.hashes = hashes.into();
         known.shapes = shapes.into();
         known.insertions = insertions.into();
-        // This text must be what these lines make of it.
+        // Reading the text by these lines must give the same families.
         (samples.next().is_none() && known.read(text, options)? == families).then_some(known)
     }
 
-    /// The families of a text that has these lines.
+    /// The families of a text with these lines; `None` for any other text.
     fn read<H: BuildHasher>(
         &self,
         text: &str,
@@ -272,7 +272,7 @@ fn next_line<'t>(rest: &mut &'t str) -> Option<&'t str> {
 }
 
 impl Shape {
-    /// How `line` becomes the line `canonical`. `None` if more is done than labels added in one
+    /// How `line` becomes the line `canonical`. `None` if that takes more than adding labels in one
     /// place.
     fn of(line: &str, canonical: &str, insertions: &mut Vec<Box<str>>) -> Option<Self> {
         let series = series_of(canonical);
@@ -361,7 +361,7 @@ impl<'k> Writer<'k> {
         }
     }
 
-    /// Begins a sample, whose family may begin with it.
+    /// Begins a sample, and its family if it is the first.
     #[inline]
     fn enter(&mut self, help: &str) -> Option<Kind> {
         if self.left == 0 {

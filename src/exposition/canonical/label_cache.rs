@@ -34,7 +34,7 @@ pub(super) struct LabelCache<'t> {
     written: Span,
 }
 
-/// The form of labels that nothing but added labels changes.
+/// The form of labels that shaping does not change.
 pub(super) const PLAIN: usize = 0;
 
 /// A form for one line alone.
@@ -51,7 +51,7 @@ struct Form {
     pieces_text: String,
     /// The values in the order of canonical text.
     slots: Vec<ValuePlace>,
-    /// An added label that has no value and so is none to a reader.
+    /// An added label without a value, which readers treat as absent.
     empty: Option<EmptyLabel>,
 }
 
@@ -85,7 +85,7 @@ struct EmptyLabel {
     len: usize,
 }
 
-/// What is read of one line after its name.
+/// The rest of a line after its name and labels.
 #[derive(Debug)]
 pub(super) struct CachedLine<'t> {
     pub value: f64,
@@ -199,7 +199,7 @@ impl<'t> LabelCache<'t> {
         self.last = None;
     }
 
-    /// The name that a metric gets with a form.
+    /// The name that a form gives the metric.
     pub(super) fn name(&self, form: usize) -> Option<&Arc<str>> {
         self.forms.get(form)?.name.as_ref()
     }
@@ -301,8 +301,8 @@ impl<'t> LabelCache<'t> {
         });
     }
 
-    /// A form for the labels that were read, which become `shown`, and for the metric's name if
-    /// it changes. Values that are slices of the line come from it, and all else is the same in
+    /// Adds a form for the labels that were read, which become `shown`, and for the metric's name
+    /// if it changes. Values that are slices of the line come from it, and all else is the same in
     /// each line of that form. The form is kept for other lines if it is used `again`.
     pub(super) fn add_form(
         &mut self,

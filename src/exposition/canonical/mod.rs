@@ -1,9 +1,9 @@
 //! The canonical form of a text: parsed, each family once, labels sorted, in
 //! text format 0.0.4, ready to be merged with the families of other producers.
 //!
-//! This file handles every text, by way of its [`Families`]. `fast_path`
-//! handles most texts in one pass, with the labels of the previous line from
-//! `label_cache`. `known` handles texts that differ from the one before in values alone.
+//! This file handles every text, by way of [`Families`]. `fast_path` handles most texts in one
+//! pass, with the labels of the previous line from `label_cache`. `known` handles texts that differ
+//! from the one before only in values.
 
 mod fast_path;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -106,7 +106,7 @@ pub fn canonicalize_as<H: BuildHasher>(
 }
 
 /// Like [`canonicalize_as`] for text 0.0.4 whose samples are changed or dropped by `shaper`. `None`
-/// for an unusual text, or one with a mistake: it is to be shaped first and parsed then.
+/// for an unusual text, or one with a mistake: shape it first, then parse it.
 pub fn canonicalize_shaped<H: BuildHasher>(
     text: &str,
     options: &CanonicalOptions<'_, H>,
@@ -180,7 +180,7 @@ struct Drafts<'t> {
     /// The samples of families that are written one after the other.
     text: String,
     drafts: Vec<Draft<'t>>,
-    /// Names in text of families that are apart in OpenMetrics.
+    /// Names in text, which families with different names in OpenMetrics can share.
     names: HashSet<&'t str>,
 }
 
@@ -283,8 +283,7 @@ fn write_family<'t, H: BuildHasher>(
         let place = match drafts.iter().position(|draft| draft.name == name) {
             Some(place) => first_of_family + place,
             None => {
-                // Families that are apart in OpenMetrics can have the same name
-                // in text.
+                // Families with different names in OpenMetrics can have the same name in text.
                 if format == InputFormat::OpenMetrics && !out.names.insert(name) {
                     let family = name.to_owned();
                     return Err(ParseError {
@@ -394,8 +393,8 @@ fn write_family<'t, H: BuildHasher>(
     Ok(())
 }
 
-/// Writes a series and returns the hash of its identity. `full` is a buffer.
-/// `plain` tells that no name needs quotes.
+/// Writes a series and returns the hash of its identity. `full` is a buffer. With `plain`, no name
+/// needs quotes.
 fn write_hashed<H: BuildHasher>(
     (out, full): (&mut String, &mut String),
     (name, labels): (&str, &[(Cow<'_, str>, &str)]),

@@ -23,7 +23,7 @@ impl SeriesSet {
         }
     }
 
-    /// Empties the set. Its memory is used again.
+    /// Takes the hashes and empties the set. Its memory is reused.
     pub(super) fn take(&mut self) -> SeriesHashes {
         let hashes = SeriesHashes::from(&self.hashes[..]);
         self.hashes.clear();
@@ -51,7 +51,7 @@ impl SeriesSet {
 /// Slots of a family of few series.
 const FEWEST_SLOTS: usize = 64;
 
-/// Series of a family for which there is room at first, if the text is long enough.
+/// How many series of a family there is room for at first, if the text is long enough.
 const USUAL_SERIES: usize = 256;
 
 fn put(slots: &mut [u64], hash: u64) -> Option<()> {

@@ -1,7 +1,7 @@
-//! Samples that settings change or drop while their text is read.
+//! Shapes samples while their text is read: settings change or drop them.
 //!
-//! What happens to a sample depends on its name, on the names of its labels, and on the values of
-//! few of them. It is found out once for the samples that are alike in these; the others are
+//! What happens to a sample depends on its name, on the names of its labels, and on the values of a
+//! few of them. The shaper is asked once for all samples that agree in these; the others are
 //! written in the [form](LabelCache) that was found. A sample that cannot be touched costs the
 //! comparison of its name with the one before.
 
@@ -14,20 +14,20 @@ use super::{is_plain_label, is_plain_name};
 use crate::exposition::added::{AddedLabel, merge_added};
 use crate::exposition::{Label, Labels, TextLimits};
 
-/// What settings do to samples. Names and values are escaped.
+/// Changes or drops samples. Names and values are escaped.
 pub trait SampleShaper {
-    /// The class of the samples of a metric in a family. What happens to those of one class
-    /// depends on their labels alone.
+    /// The class of the samples of a metric in a family. Within a class, only their labels decide
+    /// what happens to samples.
     fn class(&mut self, family: &str, name: &str) -> usize;
 
     /// Whether anything can happen to samples of a class with labels of these names.
     fn can_touch(&self, class: usize, labels: &[&str]) -> bool;
 
-    /// Whether the value of a label decides what happens, or is found in another label after that.
-    /// All other labels keep their values, lose them, or get values that do not depend on them.
+    /// Whether the value of a label decides what happens, or ends up in another label. All other
+    /// labels keep their values, lose them, or get values that do not depend on them.
     fn reads(&self, label: &str) -> bool;
 
-    /// What becomes of a sample of a class. `None` if it cannot be told from the sample alone.
+    /// Shapes a sample of a class. `None` if the sample alone does not decide the result.
     fn shape<'l>(
         &'l self,
         class: usize,
@@ -36,52 +36,52 @@ pub trait SampleShaper {
     ) -> Option<ShapedSample<'l>>;
 }
 
-/// What becomes of a sample.
+/// A sample after shaping.
 #[derive(Debug)]
 pub struct ShapedSample<'l> {
     /// How often rules have changed it.
     pub changed: u64,
-    /// The sample after that; `None` if it is dropped.
+    /// The sample's series now; `None` if it is dropped.
     pub kept: Option<ShapedSeries<'l>>,
 }
 
 /// The series of a sample.
 #[derive(Debug)]
 pub struct ShapedSeries<'l> {
-    /// The name, if it is another than before.
+    /// The name, if it changed.
     pub name: Option<String>,
-    /// The labels, sorted by name. A value that stays as it is refers to the text.
+    /// The labels, sorted by name. An unchanged value is a slice of the text.
     pub labels: Vec<(Cow<'l, str>, Cow<'l, str>)>,
 }
 
-/// Numbers of samples.
+/// Counts of shaped samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShapedCounts {
-    /// Those that were dropped.
+    /// Dropped samples.
     pub dropped: u64,
-    /// Those that rules have changed, once for each entry of the settings.
+    /// Samples that rules have changed, counted once for each entry of the settings.
     pub changed: u64,
 }
 
-/// The most sets of names of labels, with classes, in one text.
+/// Maximum number of kinds of samples in one text.
 const MAX_KINDS: usize = 4096;
 
-/// The most combinations of a kind and values of which it is remembered what happens.
+/// Maximum number of remembered fates.
 const MAX_FATES: usize = 512;
 
-/// What was found out about the samples of a text.
+/// Remembers what happens to the samples of a text.
 pub(super) struct Memory<'t, 's> {
     shaper: &'s mut (dyn SampleShaper + 's),
     classes: HashMap<&'t str, usize>,
-    /// Places in `kinds` by class and names of labels.
+    /// Indices in `kinds`, by class and names of labels.
     by_names: HashMap<Box<[u8]>, usize>,
     kinds: Vec<SampleKind>,
-    /// The name of the last sample and its kind, unless other labels came since.
+    /// The name and kind of the last sample, unless other labels came since.
     current: Option<(&'t str, usize)>,
-    /// By kind, and the values that decide.
+    /// Fates by kind and by the values that decide.
     fates: HashMap<Box<[u8]>, Fate>,
     key: Vec<u8>,
-    /// The samples so far.
+    /// Counts so far.
     pub counts: ShapedCounts,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Memory<'t, 's> {
 struct SampleKind {
     class: usize,
     is_touched: bool,
-    /// The places of the labels whose values decide.
+    /// Indices of the labels whose values decide.
     reads: Vec<usize>,
 }
 
@@ -120,8 +120,8 @@ impl<'t, 's> Memory<'t, 's> {
         self.current = None;
     }
 
-    /// The form in which a sample is written whose labels are in the cache. The inner `None` is
-    /// for a sample that is dropped, and the outer one for one that needs the other way.
+    /// The form for a sample whose labels are in the cache. The inner `None` is for a sample that
+    /// is dropped, the outer one for a text that must be shaped before it is parsed.
     #[inline]
     pub(super) fn form(
         &mut self,
@@ -144,7 +144,7 @@ impl<'t, 's> Memory<'t, 's> {
         self.key.extend_from_slice(&kind.to_ne_bytes());
         for place in reads {
             self.key.extend_from_slice(cache.value(*place).as_bytes());
-            // No value has one that is not escaped.
+            // No value contains an unescaped quote.
             self.key.push(b'"');
         }
         let fate = match self.fates.get(&*self.key) {
@@ -191,7 +191,7 @@ impl<'t, 's> Memory<'t, 's> {
                 kind
             }
         };
-        // A label without a value is none, so the names do not tell what happens.
+        // A label without a value counts as absent, so names alone do not decide what happens.
         let has_none = |place: usize| cache.value(place).is_empty();
         if self.kinds[kind].is_touched && (0..cache.names().len()).any(has_none) {
             return None;
@@ -200,7 +200,7 @@ impl<'t, 's> Memory<'t, 's> {
         Some(kind)
     }
 
-    /// Finds out what happens to a sample, and remembers it under the key if that holds for others.
+    /// Finds out what happens to a sample, and remembers it under the key if it holds for others.
     #[cold]
     fn find_out(
         &mut self,
@@ -212,7 +212,7 @@ impl<'t, 's> Memory<'t, 's> {
     ) -> Option<Fate> {
         let sent = cache.labels();
         let shaped = self.shaper.shape(self.kinds[kind].class, name, &sent)?;
-        // An escaped value is not a part of the text once it is shaped.
+        // Shaping unescapes values, so an escaped one is no longer a slice of the text.
         let is_plain = |label: &Label<'_>| !label.value.contains('\\');
         let again = self.fates.len() < MAX_FATES && sent.iter().all(is_plain);
         let changed = shaped.changed;
@@ -253,7 +253,7 @@ fn checked<'l>(
             .name
             .as_ref()
             .is_none_or(|name| is_plain_name(name) && name.len() <= limits.label_value);
-    // The parts of histograms and summaries are checked as they were sent.
+    // Histograms and summaries are checked as sent, so these labels must not change.
     let is_kept = |name: &str| match (sent.value(name), labels.value(name)) {
         (None, None) => true,
         (Some(sent), Some(value)) => std::ptr::eq(sent, value),

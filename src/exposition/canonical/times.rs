@@ -63,7 +63,7 @@ pub(super) fn order(
             });
         }
         points.sort_by_key(|(point, _)| point.time);
-        // The parser has found those that are written alike.
+        // The parser has found points that are written alike.
         let alike = |pair: &&[(Point, &str)]| pair[0].0.time == pair[1].0.time;
         if let Some([(first, _), (other, _)]) = points.windows(2).find(alike) {
             return Err(TimeConflict {

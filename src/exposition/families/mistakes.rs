@@ -1,4 +1,4 @@
-//! The lines of a text that cannot be read, so that the others can be kept.
+//! Finds the lines of a text that cannot be read, so that the others can be kept.
 
 use std::hash::BuildHasher;
 
@@ -20,12 +20,12 @@ pub struct Mistakes {
 }
 
 impl Mistakes {
-    /// Looks at each line of a text.
+    /// Checks each line of a text.
     ///
     /// # Errors
     ///
-    /// The text exceeds a limit, which is no mistake of a line; or it is OpenMetrics that was
-    /// cut off.
+    /// The text exceeds a limit, which is not the mistake of one line; or it is OpenMetrics that
+    /// was cut off.
     pub fn find(
         text: &str,
         format: InputFormat,

@@ -1,9 +1,8 @@
 //! One sender's text, grouped by family.
 //!
-//! The text is parsed once, which finds every mistake in it. Of a sample only
-//! the place of its line is kept; its labels are parsed again when they are
-//! needed, which costs less than keeping them. The cost is linear in the size
-//! of the text, for any text.
+//! The text is parsed once, which finds every mistake in it. Only the place of a sample's line is
+//! kept; its labels are parsed again when they are needed, which costs less than keeping them. The
+//! cost is linear in the size of the text, for any text.
 
 mod mistakes;
 mod point_set;

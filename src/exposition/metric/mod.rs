@@ -179,7 +179,7 @@ impl<'t> Metrics<'t> {
     }
 }
 
-/// The component of a metric that a sample is.
+/// The component of a metric that a sample holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Component {
     Whole,
@@ -408,8 +408,8 @@ fn renew(value: &mut MetricValue, component: Component, number: f64) {
     }
 }
 
-/// Sets a component. Returns whether the metric has such a component and it was
-/// not set.
+/// Sets a component. Returns false if the metric has no such component, or if its sum or count is
+/// set already.
 fn put(value: &mut MetricValue, component: Component, number: f64) -> bool {
     match (component, value) {
         (

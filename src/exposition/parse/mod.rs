@@ -135,8 +135,7 @@ impl<'t> Parser<'t> {
     ///
     /// # Errors
     ///
-    /// A line that is not of the format. The parser then goes on with the next
-    /// line.
+    /// A line that is not of the format. The parser then continues with the next line.
     #[inline]
     pub fn next(&mut self, labels: &mut Labels<'t>) -> Result<Option<ParsedLine<'t>>, ParseError> {
         while self.advance() {

@@ -32,7 +32,7 @@ pub enum Bounds {
     Both = 3,
 }
 
-/// Buckets of one histogram that are shown at most.
+/// Maximum number of buckets of one histogram that are shown.
 const MOST_SHOWN: usize = 16 * 1024;
 
 /// The buckets with observations of a stored `Histogram` message, in ascending

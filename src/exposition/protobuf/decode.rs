@@ -80,9 +80,9 @@ pub fn decode(body: &[u8], limits: &DecodeLimits) -> Result<DecodedBody, DecodeE
     out.finish()
 }
 
-/// Attaches the native histograms of a body to its families after they became
-/// canonical. `relabel` does to unescaped labels, in any order, what was done
-/// to the labels of the samples.
+/// Attaches the native histograms of a body to its families after they became canonical. `relabel`
+/// makes the same changes to unescaped labels, in any order, as were made to the labels of the
+/// samples.
 pub fn attach_native_histograms(
     families: &mut [FamilyText],
     natives: Vec<DecodedNative>,

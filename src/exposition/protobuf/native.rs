@@ -64,8 +64,8 @@ struct SideCheck {
     bad_count: Option<Box<FieldError>>,
 }
 
-/// Classic buckets of one histogram at most. They take more memory than in a
-/// message, and all are read before the first is written.
+/// Maximum number of classic buckets in one histogram. They take more memory than in a message, and
+/// all are read before the first is written.
 const MOST_BUCKETS: usize = 16 * 1024;
 
 /// Schemas whose bounds are powers of `2^(2^-schema)`.
@@ -157,8 +157,8 @@ impl HistogramMessage {
         if empty
             && (self.positive.any || self.negative.any || self.zero_count > 0 || self.count > 0)
         {
-            // The sums say that there are no observations and the buckets that
-            // there are: readers do not agree on such a histogram.
+            // The sums say that there are no observations, but there are buckets with some: readers
+            // do not agree on such a histogram.
             return Ok(None);
         }
         if !SCHEMAS.contains(&self.schema) {

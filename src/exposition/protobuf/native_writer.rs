@@ -21,17 +21,18 @@ pub struct ClassicPart<'h> {
 pub struct NativeParts<'h> {
     /// The schema, from -4 to 8.
     pub schema: i8,
-    /// What is not farther from 0 is in the zero bucket.
+    /// Observations not farther from 0 are in the zero bucket.
     pub zero_threshold: f64,
     /// Observations in the zero bucket.
     pub zero_count: u64,
     /// Numbers and counts of the buckets below zero. Numbers ascend, away from zero.
     pub negative: &'h [(i32, u64)],
-    /// Those above zero.
+    /// Numbers and counts of the buckets above zero.
     pub positive: &'h [(i32, u64)],
 }
 
-/// The most missing buckets in a row that are written as empty ones, instead of a new span.
+/// Maximum number of missing buckets in a row that are written as empty ones, instead of a new
+/// span.
 const MAX_GAP: i32 = 2;
 
 /// An encoded message `io.prometheus.client.Histogram`.
@@ -57,7 +58,8 @@ pub fn native_message(classic: &ClassicPart<'_>, native: &NativeParts<'_>) -> Ve
     out
 }
 
-/// Writes the buckets of one side: runs of neighbours, and the difference of each count to the one before.
+/// Writes the buckets of one side: runs of neighbours, and the difference of each count to the one
+/// before.
 fn put_side(out: &mut Vec<u8>, buckets: &[(i32, u64)], span_field: u32, delta_field: u32) {
     let mut spans: Vec<(i32, u32)> = Vec::new();
     let mut deltas = Vec::with_capacity(2 * buckets.len());

@@ -68,7 +68,7 @@ impl RemoteHistogram {
         read(Reader::new(message, 0), gauge).ok().flatten()
     }
 
-    /// A histogram that marks its series as stale: its sum has these bits.
+    /// A histogram that marks its series as stale: its sum has the bits `marker`.
     pub fn stale(marker: u64) -> Vec<u8> {
         let mut message = Vec::new();
         put_double(&mut message, written::SUM, f64::from_bits(marker));
@@ -119,7 +119,7 @@ fn read(mut fields: Reader<'_>, gauge: bool) -> Result<Option<RemoteHistogram>, 
         made.exemplars = of_buckets;
     }
     let out = &mut made.message;
-    // Zeros are written too: the fields of a union are there or not.
+    // Zeros are written too, since the fields of a union are either set or absent.
     let float = count_float != 0.0 || zero_float != 0.0;
     match float {
         true => put_double(out, written::COUNT_FLOAT, count_float),
@@ -176,7 +176,7 @@ fn read_exemplar(field: &Field<'_>) -> Result<RemoteExemplar, Box<FieldError>> {
     Ok(made)
 }
 
-/// A time in milliseconds; none for the time 0, which means that it is not set.
+/// A time in milliseconds. `None` for the time 0, which means that none is set.
 fn read_millis(mut fields: Reader<'_>) -> Result<Option<i64>, Box<FieldError>> {
     let (mut seconds, mut nanos) = (0, 0);
     while let Some(field) = fields.next()? {

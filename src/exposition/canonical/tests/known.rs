@@ -126,7 +126,7 @@ fn any_texts() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6000))]
 
-    /// What was there before makes no difference.
+    /// Earlier texts make no difference to the result.
     #[test]
     fn known_lines_equal_parsed_ones(
         texts in any_texts(),
