@@ -39,7 +39,7 @@ impl<'t> LabelSet<'t> {
         }
     }
 
-    /// Becomes a copy of other labels, in the memory that it has.
+    /// Becomes a copy of other labels, in its own memory.
     pub fn copy_from(&mut self, other: &Self) {
         self.0.clear();
         self.0.extend_from_slice(&other.0);
@@ -55,7 +55,7 @@ impl<'t> LabelSet<'t> {
         self.0.retain(|(name, _)| keep(name));
     }
 
-    /// Removes all labels, and keeps the memory.
+    /// Removes all labels, but keeps the memory.
     pub fn clear(&mut self) {
         self.0.clear();
     }

@@ -12,7 +12,7 @@
 //! - [`pattern`]: regular expressions, and what captures they find;
 //! - [`go_syntax`]: translates regular expressions of Go;
 //! - [`template`]: replacements with `$1` and `${name}`;
-//! - [`touch`]: what rules can do to the series of a metric; [`plan`]: those that can matter;
+//! - [`touch`]: what rules can do to the series of a metric; [`plan`]: the rules that can matter;
 //! - [`tool`]: what each rule does, for people.
 //!
 //! Source of the behaviour:
@@ -102,8 +102,8 @@ impl Rules {
         self.0.iter()
     }
 
-    /// Applies all rules in order. Returns whether the series is kept. The labels of a
-    /// series that is dropped are as the rule that dropped it found them.
+    /// Applies all rules in order. Returns whether the series is kept. A dropped series has the
+    /// labels that it had when the rule dropped it.
     pub fn apply(&self, labels: &mut LabelSet<'_>) -> bool {
         self.0.iter().all(|rule| rule.apply(labels))
     }
@@ -156,7 +156,7 @@ impl Rule {
     fn reads(&self, label: &str) -> bool {
         let settings = &self.settings;
         let mut sources = settings.source_labels.iter();
-        // The value of a target is compared with the new one.
+        // Some actions compare the value of the target label.
         sources.any(|source| source == label)
             || settings.target_label == label
             || settings.target_label.contains('$')
@@ -235,7 +235,7 @@ impl Rule {
         if !labels.iter().any(|(name, _)| self.pattern.is_match(name)) {
             return;
         }
-        // Of several labels with one new name, the last in the order of names counts.
+        // If several labels get the same new name, the last by old name wins.
         labels.sort();
         let mapped: Vec<(String, String)> = labels
             .iter()

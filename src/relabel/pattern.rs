@@ -7,7 +7,7 @@ use super::go_syntax;
 /// The longest regular expression, in bytes.
 const MAX_LENGTH: usize = 16 << 10;
 
-/// The most memory of one compiled regular expression, in bytes.
+/// Maximum memory of one compiled regular expression, in bytes.
 const MAX_COMPILED_SIZE: usize = 1 << 20;
 
 /// A compiled regular expression. Usual forms are matched without the engine.
@@ -27,7 +27,7 @@ pub enum Pattern {
 #[derive(Debug, Clone)]
 pub struct Compiled {
     regex: Regex,
-    /// Whether it matches the empty value, which labels have that do not exist.
+    /// Whether it matches the empty value, which missing labels have.
     matches_empty: bool,
 }
 

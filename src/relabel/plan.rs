@@ -2,25 +2,25 @@
 
 use super::{LabelSet, NAME_LABEL, Rules, Touch};
 
-/// The rules of a list that can do something to the series of one name, most of which look at few
+/// The rules of a list that can do something to the series of one name. Most of them look at few
 /// labels.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan(Vec<Planned>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Planned {
-    /// The place of the rule in the list.
+    /// Index of the rule in the list.
     place: usize,
-    /// Labels without which the rule does nothing; empty if it always can do something.
+    /// Labels without which the rule does nothing; empty if it can always do something.
     needs: Vec<String>,
     /// Whether it can change the name.
     renames: bool,
-    /// Whether the name decides what it does.
+    /// Whether the name can decide what it does.
     reads_name: bool,
 }
 
 impl Plan {
-    /// Whether series of two names that differ in their names alone are changed alike.
+    /// Whether series that differ only in these two names are changed alike.
     pub fn is_alike(&self, other: &Plan) -> bool {
         self == other && !self.0.iter().any(|planned| planned.reads_name)
     }
@@ -32,7 +32,7 @@ impl Rules {
         let planned = self.0.iter().enumerate().filter_map(|(place, rule)| {
             let needs = match rule.touch(name) {
                 Touch::Never => return None,
-                // Rules for names of labels look at all labels anyway.
+                // Rules for names of labels look at all labels in any case.
                 Touch::IfPresent(labels) if rule.settings.action.has_sources() => labels,
                 Touch::IfPresent(_) | Touch::Drop | Touch::Always => Vec::new(),
             };
@@ -47,7 +47,7 @@ impl Rules {
         Plan(planned.collect())
     }
 
-    /// Like [`apply`](Self::apply), for a series of the metric `name`, of which `plan` was made.
+    /// Like [`apply`](Self::apply), for a series of the metric `name`, for which `plan` was made.
     pub fn apply_planned(&self, plan: &Plan, name: &str, labels: &mut LabelSet<'_>) -> bool {
         for planned in &plan.0 {
             let is_missing = |label: &String| labels.get(label).is_empty();
@@ -58,7 +58,7 @@ impl Rules {
                 return false;
             }
             if planned.renames && labels.get(NAME_LABEL) != name {
-                // The plan is for another name.
+                // The plan was made for another name.
                 let mut others = self.0[planned.place + 1..].iter();
                 return others.all(|rule| rule.apply(labels));
             }

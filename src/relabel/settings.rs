@@ -10,7 +10,7 @@ use crate::settings::Place;
 use crate::settings::reader::Table;
 use crate::settings::value::{integer, text};
 
-/// The most rules of one list. Each is applied to each series.
+/// Maximum number of rules in one list. Each is applied to each series.
 pub const MAX_RULES: usize = 1000;
 
 /// The fields of a rule, under Prometheus' names.
@@ -21,7 +21,7 @@ pub struct RuleSettings {
     /// Labels whose values are joined and compared with `regex`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source_labels: Vec<String>,
-    /// What joins them.
+    /// The separator between these values.
     #[serde(skip_serializing_if = "is_default_separator")]
     pub separator: String,
     /// The regular expression, in Go's syntax.
@@ -30,10 +30,10 @@ pub struct RuleSettings {
     /// The divisor of `hashmod`; 0 if it is not given.
     #[serde(skip_serializing_if = "is_zero")]
     pub modulus: u64,
-    /// The label that is set.
+    /// The label to set.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub target_label: String,
-    /// The text that it is set to.
+    /// The text to set it to.
     #[serde(skip_serializing_if = "is_default_replacement")]
     pub replacement: String,
 }
@@ -133,7 +133,7 @@ impl Action {
         }
     }
 
-    /// Whether the values of labels decide, and not their names.
+    /// Whether the values of labels decide, instead of their names.
     pub(super) fn has_sources(self) -> bool {
         !matches!(
             self,
@@ -145,7 +145,7 @@ impl Action {
     ///
     /// # Errors
     ///
-    /// There is none, as the rest of a sentence.
+    /// There is no such action, as the rest of a sentence.
     pub fn parse(word: &str) -> Result<Self, String> {
         let found = Action::ALL
             .into_iter()
@@ -183,7 +183,7 @@ impl RuleSettings {
             let problem = "must not be empty for the action \"labelmap\": it gives the names";
             return Err(("replacement", problem.to_owned()));
         }
-        // What each action leaves unused is an error where Prometheus has it so.
+        // Fields that an action does not use are errors where Prometheus rejects them.
         let unused: &[&str] = match self.action {
             Action::Lowercase | Action::Uppercase => &["replacement"],
             Action::KeepEqual | Action::DropEqual => {

@@ -12,17 +12,17 @@ use crate::exposition::{
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
 
-/// The most families of which the kind is remembered.
+/// Maximum number of families whose kind is remembered.
 const MAX_FAMILIES: usize = 1_000_000;
 
 /// What a stage does to a series of a family. Returns whether the series is kept.
 pub type Apply<'r> = Box<dyn Fn(&str, &mut LabelSet<'_>) -> bool + 'r>;
 
-/// Something that is done to each series.
+/// A named step that each series goes through.
 pub struct Stage<'r> {
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// Does it.
+    /// Carries out the step.
     pub apply: Apply<'r>,
 }
 
@@ -45,9 +45,9 @@ pub fn stages<'r>(rules: &'r Rules, prefix: &str) -> Vec<Stage<'r>> {
     rules.iter().enumerate().map(stage).collect()
 }
 
-/// Reads a text of Prometheus' format, and writes each series with what each stage makes of it.
-/// Stages that change nothing are left out. Returns the lines that cannot be read: their
-/// numbers, and what is wrong.
+/// Reads a text in Prometheus' format, and writes each series with the result of each stage. Stages
+/// that change nothing are left out. Returns the numbers of the lines that cannot be read, and what
+/// is wrong with them.
 ///
 /// # Errors
 ///
@@ -98,8 +98,8 @@ fn family_of<'n>(kinds: &HashMap<String, Kind>, name: &'n str) -> &'n str {
     }
 }
 
-/// Applies stages to labels, and writes what each changes, as `text` has it. Returns whether
-/// they are kept.
+/// Applies stages to labels, and writes the result of each one that changes something, in the form
+/// that `text` returns. Returns whether the labels are kept.
 ///
 /// # Errors
 ///

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::pattern::{Pattern, is_special};
 use super::{Action, LabelSet, NAME_LABEL, Plan, Rule, Rules};
 
-/// The most names of which it is remembered what rules can do.
+/// Maximum number of names for which results are remembered.
 const MAX_NAMES: usize = 4096;
 
 /// The longest name that is remembered, in bytes.
@@ -17,12 +17,12 @@ const MAX_NAME: usize = 200;
 /// What rules can do to the series of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touch {
-    /// Nothing.
+    /// They do nothing.
     Never,
     /// They drop all of them.
     Drop,
-    /// They may change or drop those that have a label whose name contains one of these texts,
-    /// which have no characters that are escaped.
+    /// They may change or drop those with a label whose name contains one of these texts. The texts
+    /// have no characters that are escaped.
     IfPresent(Vec<String>),
     /// They may change or drop each of them.
     Always,
@@ -36,15 +36,15 @@ impl Rules {
     }
 }
 
-/// What is known of rules before any name: most of them ask for labels alone.
+/// What rules can do, before a name is known. Most rules ask for labels alone.
 #[derive(Debug, Clone, Default)]
 pub struct Screen {
     /// For each rule, what it can do to series of any name; `None` if the name decides.
     of_any: Vec<Option<Touch>>,
-    /// Finds labels that rules ask for in a text or a line; `None` if they ask for none, or if it
+    /// Finds labels that rules ask for in a text or a line. `None` if they ask for none, or if it
     /// is not known for which.
     labels: Option<Regex>,
-    /// What was found out about names, of which most come again with the next text.
+    /// Results by name. Most names come again with the next text.
     names: Arc<RwLock<HashMap<Box<str>, Arc<NameScreen>>>>,
 }
 
@@ -53,11 +53,11 @@ pub struct Screen {
 pub struct NameScreen {
     /// What they can do.
     pub touch: Touch,
-    /// Those that can matter.
+    /// The rules that can matter.
     pub plan: Plan,
 }
 
-/// What is derived of equal rules is equal.
+/// Screens of equal rules are equal, so comparing the rules is enough.
 impl PartialEq for Screen {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -67,7 +67,7 @@ impl PartialEq for Screen {
 impl Eq for Screen {}
 
 impl Screen {
-    /// Looks at rules.
+    /// Examines rules.
     pub fn new(rules: &Rules) -> Self {
         let asks_for_name = |rule: &Rule| {
             let settings = &rule.settings;
@@ -76,7 +76,7 @@ impl Screen {
         };
         let of_any = |rule: &Rule| (!asks_for_name(rule)).then(|| rule.touch("m"));
         let of_any: Vec<Option<Touch>> = rules.iter().map(of_any).collect();
-        // Series of other names can ask for no more labels than these.
+        // Whatever the name of a series, rules ask for no other labels than these.
         let mut needles: Vec<String> = Vec::new();
         let mut is_open = false;
         for rule in rules.iter() {
@@ -99,7 +99,7 @@ impl Screen {
         }
         needles.retain(|needle| !["", "="].contains(&&**needle));
         let asks_for_labels = !needles.is_empty() && !is_open;
-        // Before the sign there is the name, or one of these.
+        // Either the name is directly before the sign, or one of these is.
         needles.extend([" =", "\t=", "\"="].map(str::to_owned));
         let needles: Vec<String> = needles.iter().map(|needle| regex::escape(needle)).collect();
         let labels = asks_for_labels.then(|| Regex::new(&needles.join("|")).ok());
@@ -110,8 +110,8 @@ impl Screen {
         }
     }
 
-    /// What the rules that this was made of can do to series of the metric `name`. It is found out
-    /// once for most names.
+    /// What the rules can do to series of the metric `name`, computed once for most names. `rules`
+    /// are those that the screen was made for.
     pub fn of_name(&self, rules: &Rules, name: &str) -> Arc<NameScreen> {
         static NONE: LazyLock<Arc<NameScreen>> = LazyLock::new(|| {
             let plan = Rules::NONE.plan("");
@@ -147,7 +147,7 @@ impl Screen {
             .is_none_or(|labels| labels.is_match(text))
     }
 
-    /// [`Rules::touch`] for the rules that this was made of.
+    /// [`Rules::touch`] for the rules that the screen was made for.
     pub fn touch(&self, rules: &Rules, name: &str) -> Touch {
         let mut parts = Vec::new();
         for (rule, of_any) in rules.iter().zip(&self.of_any) {
@@ -172,8 +172,8 @@ impl Screen {
 }
 
 impl Rule {
-    /// What this rule alone can do. All rules together do nothing to a series to which each
-    /// of them does nothing, since none finds a series that another has changed.
+    /// What this rule alone can do. If each rule does nothing to a series, neither do all rules
+    /// together, since none finds a series that another has changed.
     pub(super) fn touch(&self, name: &str) -> Touch {
         let settings = &self.settings;
         if let [source] = settings.source_labels.as_slice()
@@ -199,8 +199,8 @@ impl Rule {
             .collect();
         let of_all = others.is_empty();
         let target = settings.target_label.as_str();
-        // Whether a series without the other labels is changed or dropped. If not, a series
-        // needs one of them.
+        // Whether a series without the other labels is changed or dropped. If not, only series with
+        // one of them are.
         let changes_bare = match settings.action {
             Action::Keep | Action::Drop => {
                 let drops = !self.apply(&mut bare);
@@ -214,7 +214,7 @@ impl Rule {
                 match self.pattern.captures(&value) {
                     None => false,
                     Some(captures) => {
-                        // The target is removed, if the series has it.
+                        // The rule removes the target, if the series has it.
                         let target = self.target.expand(&captures).into_owned();
                         let removes = self.replacement.expand(&captures).is_empty();
                         if !removes || target == NAME_LABEL {
@@ -270,7 +270,7 @@ impl Rule {
     }
 }
 
-/// The text that each value begins with that matches a regular expression, as far as it is plain.
+/// The plain text that each match of a regular expression begins with.
 fn literal_begin(regex: &str) -> &str {
     if regex.contains('|') {
         return "";
@@ -278,7 +278,7 @@ fn literal_begin(regex: &str) -> &str {
     let end = regex.find(is_special).unwrap_or(regex.len());
     let is_repeated = regex[end..].starts_with(['*', '?', '{', '+']);
     match regex[..end].char_indices().next_back() {
-        // It may be left out.
+        // The last character may be left out.
         Some((last, _)) if is_repeated => &regex[..last],
         _ => &regex[..end],
     }
@@ -287,7 +287,7 @@ fn literal_begin(regex: &str) -> &str {
 fn if_present<'n>(parts: impl Iterator<Item = &'n str>) -> Touch {
     let parts: Vec<String> = parts.map(str::to_owned).collect();
     let is_escaped = |c| matches!(c, '"' | '\\' | '\n');
-    // Each series has a name.
+    // Every series has a name, and escaped texts cannot be searched for.
     if parts
         .iter()
         .any(|part| part.contains(is_escaped) || part == NAME_LABEL)
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn several_rules_together_are_the_most_that_one_can_do() {
+    fn rules_together_touch_what_each_of_them_touches() {
         let drop = "- {action: drop, source_labels: [__name__], regex: m}\n";
         let label = "- {action: labeldrop, regex: a}\n";
         let other = "- {action: labeldrop, regex: b}\n";
@@ -471,7 +471,7 @@ mod tests {
         assert_eq!(Rules::default().touch("m"), Touch::Never);
     }
 
-    /// A series that the rules are said to leave alone is left alone.
+    /// Rules leave a series alone if `touch` says so.
     #[test]
     fn series_that_are_not_touched_stay_the_same() {
         let rules = [
