@@ -1,4 +1,5 @@
-//! The manual page: what clap knows of the command line, and what it does not.
+//! The manual page: clap's description of the command line, and the sections that clap cannot
+//! write.
 
 use std::io;
 
@@ -41,7 +42,7 @@ pub(super) fn write(command: Command, out: &mut impl io::Write) -> io::Result<()
     more.to_writer(out)
 }
 
-/// A command with its own options, and the commands below it. `above` is what is typed before.
+/// A command with its own options, and its subcommands. `above` is the command line before it.
 fn describe(page: &mut Roff, command: &Command, above: &str) {
     if command.is_hide_set() || command.get_name() == "help" {
         return;
@@ -56,7 +57,7 @@ fn describe(page: &mut Roff, command: &Command, above: &str) {
     let about = command.get_long_about().or(command.get_about());
     page.text([roman(about.map(ToString::to_string).unwrap_or_default())]);
     for option in command.get_arguments().filter(|it| !it.is_positional()) {
-        // What commands inherit is described once: with the program, or with the command above.
+        // Inherited options are described once, with the program or with the parent command.
         let inherited = option.is_global_set() && !command.has_subcommands();
         if !inherited && option.get_id() != "config" && option.get_id() != "help" {
             describe_option(page, option);

@@ -161,9 +161,8 @@ pub fn decode_small(
     }
 }
 
-/// Like [`decode`], and asks `room` for memory while the result grows. `room`
-/// is called with a number of bytes and returns whether they may be used. The
-/// first bytes are not asked for.
+/// Like [`decode`], but asks `room` for memory while the result grows. `room` is called with a
+/// number of bytes and returns whether they may be used. The first bytes are not asked for.
 ///
 /// # Errors
 ///

@@ -115,7 +115,7 @@ fn data_after_gzip_members_is_rejected() {
 }
 
 #[test]
-fn errors_say_what_follows_a_member_and_what_is_no_frame() {
+fn errors_name_data_after_members_and_invalid_frames() {
     let member = packed(Coding::Gzip, b"m 1\n");
     for more in [&b"x"[..], b"\r\n", &[0; 512]] {
         let error = unpacked(Coding::Gzip, [&member[..], more].concat(), 100).unwrap_err();

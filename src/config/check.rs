@@ -79,7 +79,7 @@ fn listeners(config: &Config) -> Vec<(String, &Address)> {
     listeners
 }
 
-/// The scrape listener that has the address, too.
+/// The scrape listener with the same address, if there is one.
 fn scrape_listener<'c>(config: &'c Config, address: &Address) -> Option<&'c HttpListener> {
     let mut scrapes = config.exporter.scrape_expose_endpoint.iter();
     scrapes.find(|scrapes| scrapes.address.is(address))
@@ -205,7 +205,7 @@ fn overlap(one: &Address, other: &Address) -> bool {
     }
 }
 
-/// The IP address of a host that is not another name.
+/// The IP address of a host; `None` for a name other than `localhost`.
 fn ip(address: &Address) -> Option<IpAddr> {
     let host = address.host().trim_start_matches('[').trim_end_matches(']');
     if host.eq_ignore_ascii_case("localhost") {

@@ -3,8 +3,8 @@
 use super::{Config, settle};
 use crate::settings::ConfigError;
 
-/// A configuration in TOML: what is accepted and has no secret reads back as the same.
-/// What is rejected has a message.
+/// A configuration in TOML. If it is accepted and has no secret, it reads back as the same. If it
+/// is rejected, there is a message.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

@@ -52,7 +52,7 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     /// `[web]`: users and roles, and what is in front of the HTTP listeners.
     pub web: Web,
-    /// `[[shape]]`: what is done to metrics before they are stored.
+    /// `[[shape]]`: changes to metrics before they are stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shape: Vec<Shape>,
     /// `[limits]`: what one sender may send and hold.

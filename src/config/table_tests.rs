@@ -109,7 +109,7 @@ fn discoveries_say_where_targets_are_and_how_they_are_polled() {
         !printed.contains("hush") && !printed.contains("pw@"),
         "{printed}"
     );
-    // What has no secrets is read back as it is.
+    // Settings without secrets read back unchanged.
     let plain = read(
         "[poll_external]\nfile_sd = \"a/*.yaml\"\ndns_sd = [{ names = [\"a\"], type = \"A\", port = 1 }]\n\
          textfile = [\"/a\", { directories = [\"/b\"], targets = { interval = \"scrape\", sample_limit = 5 } }]\n\

@@ -95,7 +95,7 @@ fn default_timeouts_allow_idle_and_slow_senders() {
 #[test]
 fn the_shipped_file_has_the_defaults() {
     let mut shipped = read(include_str!("../../config.toml"));
-    // Polling alone is shown with an example, switched off.
+    // Only polling differs: it is shown with an example, and switched off.
     assert!(!shipped.poll_external.poll_other_scrape_endpoints);
     let defaults = Config::default();
     let poll = &mut shipped.poll_external;
@@ -104,7 +104,7 @@ fn the_shipped_file_has_the_defaults() {
     poll.targets.clear();
     poll.relabelled.clear();
     assert_eq!(shipped, defaults);
-    // So are those of a target that says nothing of its own.
+    // The target of the example has the defaults too.
     let url = target.url.to_string();
     let plain = read(&format!("[[poll_external.targets]]\nurl = \"{url}\"\n"));
     assert_eq!(plain.poll_external.targets, [target]);
@@ -144,7 +144,7 @@ fn a_repeated_table_is_reported() {
     let expected =
         "test.toml:3:2: duplicate table `operations`, first defined on line 1; merge the two";
     assert_eq!(found, [expected]);
-    // What it has again is no problem of its own; another is.
+    // Keys that the second table repeats are not reported; other duplicates are.
     let found = faults(
         "[push]\nmax_body = 1\n[exporter]\nmax_connections = 1\n[push]\nmax_body = 2\n\
          max_groups = 1\n[receiver]\nmax_apps = 1\nmax_apps = 2\n",

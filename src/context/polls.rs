@@ -1,4 +1,4 @@
-//! Polled targets for those who are no part of the poller: their settings, and polls on request.
+//! Polled targets as other parts of the program see them: their settings, and polls on request.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -10,30 +10,30 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::reason::Reason;
 
-/// The limit on polls on request at the same time. Others wait for them.
+/// Maximum number of polls on request at the same time. Further requests wait.
 pub const MAX_REQUESTED_POLLS: usize = 100;
 
 /// How a poll ended.
 pub type PollResult = Result<(), Reason>;
 
 /// A request for a poll: takes the result, and is dropped if there is none. All who want a poll
-/// while it waits or is answered share it. It does not say how long they wait: the poll has the
-/// time of its target, so that a reader with little time does not make it fail for others.
+/// while one waits or runs share it. It has no deadline: the poll has the time limit of its target,
+/// so that a reader with little time does not make it fail for others.
 pub type PollRequest = watch::Sender<Option<PollResult>>;
 
-/// The requests for polls of one target, of which one waits at most. It is smaller than a channel
-/// by a kilobyte, of which there would be one for each target.
+/// The requests for polls of one target, of which at most one waits. This takes a kilobyte less
+/// than a channel, for each target.
 #[derive(Debug)]
 pub struct PollRequests {
     waiting: Mutex<Option<PollRequest>>,
     arrived: Notify,
-    /// Those of all targets.
+    /// Shared by the requests of all targets.
     permits: Arc<Semaphore>,
 }
 
 impl PollRequests {
-    /// Waits for a request, and for the permit that its poll holds. The request stays if this is
-    /// dropped.
+    /// Waits for a request, and for a permit for its poll. If this future is dropped, the request
+    /// keeps waiting.
     pub async fn next(&self) -> (PollRequest, Option<OwnedSemaphorePermit>) {
         loop {
             while self.lock().is_none() {
@@ -41,7 +41,7 @@ impl PollRequests {
             }
             let permit = Box::pin(Arc::clone(&self.permits).acquire_owned()).await;
             if let Some(request) = self.take() {
-                // They never close.
+                // The semaphore is never closed.
                 return (request, permit.ok());
             }
         }
@@ -81,13 +81,13 @@ pub struct Polls {
 #[derive(Debug, Default)]
 struct Entries {
     by_name: HashMap<Arc<str>, PolledEntry>,
-    /// The names of those that scrapes poll.
+    /// The names of the targets that scrapes poll.
     of_scrapes: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct PolledEntry {
-    /// The task of the target owns them.
+    /// Owned by the task of the target.
     requests: Weak<PollRequests>,
     settings: Arc<dyn TargetSettings>,
     /// The outcome of the last request.
@@ -121,8 +121,8 @@ impl Default for Polls {
 }
 
 impl Polls {
-    /// Adds a target, in place of one of the same name. Its task receives the requests, and
-    /// calls [`Polls::remove_ended`] after it has dropped them.
+    /// Adds a target, or replaces one of the same name. Its task receives the requests, and calls
+    /// [`Polls::remove_ended`] after dropping them.
     pub fn add(&self, name: &str, settings: Arc<dyn TargetSettings>) -> Arc<PollRequests> {
         let requests = Arc::new(PollRequests {
             waiting: Mutex::default(),
@@ -147,7 +147,7 @@ impl Polls {
         }
     }
 
-    /// Removes a target whose task has ended, unless another one has its name now.
+    /// Removes a target whose task has ended, unless another target has its name now.
     pub fn remove_ended(&self, name: &str) {
         let mut entries = self.lock();
         let entry = entries.by_name.get(name);
@@ -168,20 +168,21 @@ impl Polls {
         self.lock().of_scrapes.contains(name)
     }
 
-    /// Polls a target now, and waits for the result until the deadline, or for the time limit of
-    /// its polls. The poll of another request that is in progress is shared. The schedule of the
-    /// target stays as it is.
+    /// Polls a target now, and waits for the result until the deadline or, without one, for the
+    /// time limit of its polls. A requested poll that is in progress is shared. The schedule of the
+    /// target does not change.
     ///
     /// # Errors
     ///
-    /// It was not polled, or the poll failed.
+    /// The target was not polled, or the poll failed.
     pub async fn poll(&self, name: &str, deadline: Option<Instant>) -> PollOutcome {
         let outcome = self.lock().request(name)?;
         wait(outcome, deadline).await
     }
 
-    /// Polls those of the targets that scrapes poll, or all of these, and waits for them until the
-    /// deadline. Targets fail alone: what each shows then is in the store.
+    /// Polls the targets that scrapes poll, or those of them in `names`, and waits for them until
+    /// the deadline. A failure concerns its own target alone: the store has what each target shows
+    /// then.
     pub async fn poll_for_scrape(&self, names: Option<&[&str]>, deadline: Instant) {
         let requested: Vec<_> = {
             let mut entries = self.lock();
@@ -212,7 +213,7 @@ impl Polls {
     }
 }
 
-/// The end of a requested poll.
+/// The outcome of a requested poll.
 pub type PollOutcome = Result<(), NotPolled>;
 
 async fn wait(
@@ -239,12 +240,12 @@ impl Entries {
         self.by_name.insert(name, entry);
     }
 
-    /// Asks for a poll, unless one is asked for already. Returns its outcome to come.
+    /// Requests a poll, unless one is requested already. Returns its outcome to come.
     fn request(&mut self, name: &str) -> Result<watch::Receiver<Option<PollResult>>, NotPolled> {
         let entry = self.by_name.get_mut(name).ok_or(NotPolled::Unknown)?;
         if let Some(outcome) = &entry.outcome
             && outcome.borrow().is_none()
-            // Its sender is there until the poll has ended.
+            // The sender exists until the poll has ended.
             && outcome.has_changed().is_ok()
         {
             return Ok(outcome.clone());
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_poll_is_requested_of_the_task_and_waited_for() {
+    async fn the_task_of_a_target_answers_requests_for_polls() {
         let polls = Polls::default();
         assert_eq!(polls.poll("a", None).await, Err(NotPolled::Unknown));
         let requests = add(&polls, "a", false);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_at_one_time_share_a_poll() {
+    async fn concurrent_requests_share_a_poll() {
         let polls = Polls::default();
         let requests = add(&polls, "a", true);
         let _quiet = add(&polls, "b", false);
@@ -316,7 +317,7 @@ mod tests {
             tokio::spawn(async move { polls.poll_for_scrape(None, far).await })
         };
         let (first, _) = requests.next().await;
-        // Others come while it is answered. One of them has less time.
+        // Other requests come while the poll runs. One of them has less time.
         let others = [ask(), ask()];
         let near = Instant::now() + Duration::from_secs(1);
         assert_eq!(polls.poll("a", Some(near)).await, Err(NotPolled::Late));
@@ -326,13 +327,13 @@ mod tests {
         for other in others {
             assert_eq!(other.await.unwrap(), Ok(()));
         }
-        // A later one polls again.
+        // A later request polls again.
         let other = ask();
         let (second, _) = requests.next().await;
         second.send(Some(Err(Reason::Connect))).unwrap();
         let failed = NotPolled::Failed(Reason::Connect);
         assert_eq!(other.await.unwrap(), Err(failed));
-        // Only what scrapes poll, and of these only what is named.
+        // Only targets that scrapes poll, and of these only the named ones.
         polls.poll_for_scrape(Some(&["b", "c"]), far).await;
         assert!(requests.take().is_none());
     }

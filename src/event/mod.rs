@@ -99,7 +99,7 @@ impl Event<'_> {
     }
 }
 
-/// Bytes of what a content has beside its texts, usually: value, time, lengths.
+/// Approximate bytes of a content beside its texts: value, time, lengths.
 const NUMBERS: usize = 32;
 
 /// An encoded event without its stamp.
@@ -139,7 +139,7 @@ impl Draft {
         if let Some(room) = self.bytes.first_chunk_mut() {
             *room = stamp.to_bytes();
         }
-        // It may wait for long: it keeps no spare capacity.
+        // It may wait for long, so it keeps no spare capacity.
         StoredEvent(Bytes::from(self.bytes.into_boxed_slice()))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::clock::Now;
 
-/// Which event it is, and when it arrived.
+/// The identity of an event, and when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// A number that no other event has, in this process or another.
@@ -36,7 +36,7 @@ impl Stamp {
     }
 }
 
-/// Gives stamps.
+/// Issues stamps.
 #[derive(Debug)]
 pub struct Stamper {
     /// The first half of all identities.
@@ -46,14 +46,14 @@ pub struct Stamper {
 }
 
 impl Default for Stamper {
-    /// Gives stamps of this process.
+    /// Issues stamps of this process.
     fn default() -> Self {
         Stamper::new(RandomState::new().hash_one(std::process::id()))
     }
 }
 
 impl Stamper {
-    /// Gives stamps whose identities begin with `process`, a random number.
+    /// Issues stamps whose identities begin with `process`, a random number.
     pub fn new(process: u64) -> Self {
         Stamper {
             process,

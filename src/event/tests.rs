@@ -94,7 +94,7 @@ fn a_stored_event_is_read_back_the_same() {
 }
 
 #[test]
-fn no_two_events_have_one_identity_or_one_time() {
+fn events_differ_in_identity_and_time() {
     let stamper = Stamper::new(7);
     let read = Now::read();
     let at = |seconds| Now {

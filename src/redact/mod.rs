@@ -1,9 +1,8 @@
 //! Redacts secrets before a request or a URL is shown or logged. Pure.
 //!
-//! A value is redacted because of its name. A few secrets are recognized
-//! without one: the user of a URL, the token of a bearer, the path of some
-//! webhooks. In doubt too much is redacted: a lost word of a message costs less
-//! than a leaked password.
+//! A value is redacted because of its name. A few secrets are recognized without one: the user of a
+//! URL, the token of a bearer, the path of some webhooks. When in doubt, too much is redacted: a
+//! lost word of a message costs less than a leaked password.
 //!
 //! [`value`] finds where the value of a name begins and ends.
 
@@ -67,11 +66,10 @@ const NAME_MEMBERS: [&str; 6] = ["name", "key", "title", "field", "header", "var
 /// Members of an object that hold the value of the named one.
 const VALUE_MEMBERS: [&str; 3] = ["value", "values", "val"];
 
-/// Levels of percent-encoding that are decoded at most.
+/// Maximum number of levels of percent-encoding that are decoded.
 const DEEPEST: usize = 3;
 
-/// Bytes of a name that are examined at most, which keeps the cost linear in
-/// the text.
+/// Maximum number of bytes of a name that are examined, which keeps the cost linear in the text.
 const LONGEST_NAME: usize = 128;
 
 /// Whether a value of that name is a secret. The name is that of a header, a

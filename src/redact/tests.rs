@@ -259,7 +259,7 @@ const SPELLINGS: [&str; 40] = [
     "tokens: [a, S3CR3T",
 ];
 
-/// No time is measured, but a quadratic search would take minutes.
+/// The processor time of this thread, which other programs do not change.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .unwrap()

@@ -35,13 +35,13 @@ const TAGS: [&str; 19] = [
 /// HTML entities for blanks and quotes.
 const ENTITIES: [&str; 5] = ["&nbsp;", "&quot;", "&#34;", "&#39;", "&apos;"];
 
-/// Bytes of a tag that are examined at most.
+/// Maximum number of bytes of a tag that are examined.
 const LONGEST_TAG: usize = 64;
 
-/// Bytes between a name and its sign that are examined at most.
+/// Maximum number of bytes between a name and its sign that are examined.
 const LONGEST_GAP: usize = 256;
 
-/// Line breaks between a sign and its value at most: one line may be empty.
+/// Maximum number of line breaks between a sign and its value: one line may be empty.
 const MOST_BREAKS: usize = 2;
 
 fn is_break(c: char) -> bool {

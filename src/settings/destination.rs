@@ -71,7 +71,7 @@ fn socket_path(written: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// Those of the serializer.
+/// An error of the serializer.
 pub fn write_destination<S: Serializer>(
     destination: &Option<Destination>,
     to: S,

@@ -88,7 +88,7 @@ impl Entries {
         self.find(key).ok().map(|index| &self.0[index].1)
     }
 
-    /// The entry of a key, which is created by `entry` if there is none.
+    /// The entry of a key. If it does not exist, `entry` creates it.
     pub fn get_or_insert_with(&mut self, key: &str, entry: impl FnOnce() -> Entry) -> &mut Entry {
         let index = self.find(key).unwrap_or_else(|index| {
             self.0.insert(index, (key.to_owned(), entry()));
@@ -105,7 +105,7 @@ impl Entries {
         }
     }
 
-    /// Takes the entry of a key out.
+    /// Removes the entry of a key and returns it.
     pub fn remove(&mut self, key: &str) -> Option<Entry> {
         let index = self.find(key).ok()?;
         Some(self.0.remove(index).1)

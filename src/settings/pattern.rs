@@ -1,12 +1,12 @@
-//! Patterns of names, as settings have them.
+//! Patterns for names in settings.
 
 use serde::{Serialize, Serializer};
 
 use super::document::Node;
 use super::value::text;
 
-/// A pattern in which `*` matches any characters, also none. There is no escape: a name
-/// with a star is matched by the pattern of the same text.
+/// A pattern in which `*` matches any characters, or none. There is no escape: a name with a star
+/// is matched by the pattern of the same text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(String);
 

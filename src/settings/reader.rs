@@ -12,7 +12,7 @@ use super::places::Places;
 /// suggested for it.
 const SUGGESTION_THRESHOLD: f64 = 0.7;
 
-/// The keys that a table in a list usually has, for which its list of them has room from the start.
+/// Usual number of keys in a table of a list, for which memory is reserved.
 const KEYS_OF_ITEMS: usize = 32;
 
 /// The results of reading, shared by all tables of a document: errors, warnings, and
@@ -101,7 +101,7 @@ pub struct Table<'f> {
     path: String,
     /// Where the table is written, if it is one of those that can be repeated.
     place: Option<Place>,
-    /// Whether it is in a list of tables. The settings of all of them have one name, so
+    /// Whether it is in a list of tables. The settings of all these tables share their names, so
     /// their places are not noted.
     is_item: bool,
     entries: Entries,
@@ -122,7 +122,7 @@ impl<'f> Table<'f> {
         }
     }
 
-    /// The sub-table of that name; an empty one if it is not written.
+    /// The sub-table of this name; an empty one if it is not written.
     pub fn table(&mut self, key: &'static str) -> Table<'f> {
         let mut table = self.nested(key, Entries::default());
         match self.take_entry(key) {
@@ -147,8 +147,8 @@ impl<'f> Table<'f> {
         table
     }
 
-    /// The sub-table of that name and its place; `None` if it is not written. An
-    /// environment variable can have a table in TOML, such as `{ a = 1 }`.
+    /// The sub-table of this name and its place; `None` if it is not written. An environment
+    /// variable can have a table in TOML, such as `{ a = 1 }`.
     pub fn optional_table(&mut self, key: &'static str) -> Option<(Table<'f>, Place)> {
         let node = self.take_entry(key)?.node;
         let place = node.place.clone();
