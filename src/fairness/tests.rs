@@ -41,7 +41,7 @@ fn a_sender_is_held_to_its_rate_and_can_save_a_burst() {
             passed += 1;
         }
     }
-    // The burst, one message that overdraws it, and what came back in a second.
+    // The burst, one message that overdraws the bucket, and the amount that came back in a second.
     assert!((29..=31).contains(&passed), "{passed}");
     let now = start + SECOND * 99 / 100;
     let excess = account.check(now).unwrap_err();
@@ -75,7 +75,7 @@ fn a_message_above_the_rate_passes_and_is_paid_for() {
 }
 
 #[test]
-fn series_are_charged_apart_from_messages() {
+fn series_and_messages_are_charged_separately() {
     let limits = Limits {
         address: SenderLimits {
             new_series_per_second: Some(10),

@@ -4,7 +4,7 @@ use tokio::runtime::Builder;
 
 use super::proxy_header;
 
-/// What follows a header.
+/// The bytes after a header.
 const REST: &[u8] = b"the rest";
 
 /// The beginning of a connection from a load balancer. A header is read to its end and no further.

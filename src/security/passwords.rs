@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_passwords_are_bounded() {
         let mut remembered = Remembered::default();
         let tag = |index: usize| {
             let mut tag = [0; 32];

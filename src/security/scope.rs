@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_pattern_is_not_allowed() {
+    fn writes_without_a_pattern_are_not_allowed() {
         let apps = Scope::within([bounds(&["*"], &[])]);
         assert!(!allows(&apps, &[("job", "x")]));
         let labels = Scope::within([bounds(&[], &[("job", "*")])]);

@@ -1,4 +1,4 @@
-//! Who has a role, by the settings and the connection.
+//! Which callers have a role, by settings and connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::reason::Reason;
 use crate::settings::document::parse_toml;
 use crate::settings::reader::{Faults, Table};
 
-/// The access of a `[web]` table.
+/// Access by the settings of a `[web]` table.
 fn access(web: &str) -> Access {
     let mut errors = Vec::new();
     let entries = parse_toml("test.toml", web, &mut errors);
@@ -116,7 +116,7 @@ fn names_in_verified_certificates_are_compared() {
     for (caller, allowed) in [
         (with(None, &["other.example", "a.shop.example"]), true),
         (with(Some("a.shop.example"), &[]), true),
-        // The alternative names stand in place of the common name.
+        // Alternative names replace the common name.
         (with(Some("a.shop.example"), &["other.example"]), false),
         (with(None, &["shop.example.evil"]), false),
         (tcp(Door::Receiver, "192.0.2.1"), false),
@@ -150,7 +150,7 @@ async fn bounds_of_several_entries_add_up() {
             assert_eq!(allows(app), apps.contains(app), "{address} {app}");
         }
         if apps.is_empty() {
-            // No credentials could help, so none are asked for.
+            // No credentials could help, so the reply asks for none.
             let denial = scope.unwrap_err();
             assert_eq!(denial.reason, Reason::Forbidden);
             assert!(!denial.ask_password && !denial.ask_token);

@@ -46,7 +46,7 @@ async fn batches_are_bounded_in_chunks_and_bytes() {
     }
 }
 
-/// A generator of `count` chunks, and a counter of those generated.
+/// A generator of `count` chunks, and a counter of the generated ones.
 fn counted(count: usize) -> (ChunkIterator, Arc<AtomicUsize>) {
     let generated = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&generated);

@@ -10,8 +10,8 @@ use crate::ingest::selector::Selectors;
 
 /// A path with a query.
 ///
-/// Segments that are encoded again are read as the same. A group that a path names is
-/// named by its key too, and by a path of its labels in base64.
+/// Segments that are encoded again decode to the same. The key of a group gives the same
+/// group, and its labels give the same key.
 pub fn paths(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -22,7 +22,7 @@ pub fn paths(data: &[u8]) {
             .iter()
             .map(|segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string())
             .collect();
-        // A path that ends in an empty segment has a slash more.
+        // One more slash, since a path may end in an empty segment.
         let again = format!("/{}/", encoded.join("/"));
         let again = segments(&again).expect("it is UTF-8");
         assert!(found.is_empty() || again == found, "{path:?}: {again:?}");

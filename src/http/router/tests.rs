@@ -31,7 +31,7 @@ fn table(accepts_pushes: bool) -> Table {
     Table::new(&routes, accepts_pushes)
 }
 
-/// The name of the matched route with its captures, or why none matches.
+/// The name and captures of the matching route, or why none matches.
 fn found(accepts_pushes: bool, method: &str, uri: &str) -> String {
     let table = table(accepts_pushes);
     let head = head(method, uri);

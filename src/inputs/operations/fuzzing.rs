@@ -24,14 +24,13 @@ use crate::telemetry::Transport;
 
 const MAX_MESSAGE: usize = 200;
 
-/// Between a mapping file and lines.
+/// Separates a mapping file from lines.
 const SEPARATOR: &[u8] = b"\n====\n";
 
-/// JSON messages and StatsD lines. The first byte is the length of the pieces in which
-/// they arrive.
+/// JSON messages and StatsD lines. The first byte is the size of the pieces in which they arrive.
 ///
-/// The messages do not depend on the pieces. Every rejection says why, and the
-/// text that is exposed afterwards is valid.
+/// The messages do not depend on the pieces. Every rejection has a message, and the exposed
+/// text is valid afterwards.
 pub fn operations(data: &[u8]) {
     let Some((piece, messages)) = data.split_first() else {
         return;
@@ -44,8 +43,8 @@ pub fn operations(data: &[u8]) {
 
 /// One StatsD line.
 ///
-/// Its typed values are read like lines of their own. The name of a family is one that
-/// Prometheus allows, and values are numbers.
+/// Its typed values are parsed like separate lines. The family name is one that Prometheus
+/// allows, and values are numbers.
 pub fn statsd(line: &[u8]) {
     if line.contains(&b'\n') {
         return;
@@ -80,9 +79,9 @@ pub fn statsd(line: &[u8]) {
     apply(line, &defaults(config::read));
 }
 
-/// A mapping file, and after a line of `====` lines of StatsD whose names it maps.
+/// A mapping file, followed by a line of `====` and StatsD lines to map.
 ///
-/// A file that is refused has errors with places in it. What the lines expose is valid.
+/// A rejected file has errors. The exposed text is valid.
 pub fn statsd_mapping(data: &[u8]) {
     let end = memmem::find(data, SEPARATOR);
     let (file, lines) = end.map_or((data, &[][..]), |end| {
@@ -106,7 +105,7 @@ pub fn statsd_mapping(data: &[u8]) {
     apply(lines, &config);
 }
 
-/// The frames in bytes that arrive in pieces of `piece` bytes.
+/// The frames of bytes that arrive in pieces of `piece` bytes.
 pub(super) fn frames(bytes: &[u8], piece: usize, max_message: usize) -> Vec<String> {
     let mut framer = Framer::new(max_message);
     let mut all = Vec::new();
@@ -129,13 +128,14 @@ pub(super) fn frames(bytes: &[u8], piece: usize, max_message: usize) -> Vec<Stri
     all
 }
 
-/// Applies messages twice, and reads what is exposed. It is the same without known lines.
+/// Applies messages twice, and checks the exposed text. Without known lines, it is the same.
 fn apply(messages: &[u8], config: &Config) {
     let text = exposed(messages, config, true);
     if let Err(error) = Families::parse(&text, InputFormat::Text, &TextLimits::default()) {
         panic!("{error}\n{text}");
     }
-    // Quantiles are of the last moments only, and the place of a series in its family depends on what was added at once.
+    // Quantiles cover only the recent past, and the order of series in a family depends on
+    // which were added together.
     let lasting = |text: &str| -> BTreeSet<String> {
         let lines = text.lines().filter(|line| !line.contains("quantile="));
         lines.map(str::to_owned).collect()
@@ -144,7 +144,7 @@ fn apply(messages: &[u8], config: &Config) {
     assert_eq!(lasting(&text), lasting(&long));
 }
 
-/// What is exposed after messages came twice.
+/// The exposed text after the messages were applied twice.
 fn exposed(messages: &[u8], config: &Config, knows_lines: bool) -> String {
     let limits = StoreLimits {
         apps: 10,
@@ -171,7 +171,7 @@ fn exposed(messages: &[u8], config: &Config, knows_lines: bool) -> String {
         CancellationToken::new(),
     );
     let source = Source::new(config, Transport::Tcp, "socket", "name".to_owned());
-    // A batcher that cannot have them does without.
+    // While they are locked, batchers work without known lines.
     let _held = (!knows_lines).then(|| source.known_lines());
     for _ in 0..2 {
         let on_rejection = |_, rejection: &Rejection| {

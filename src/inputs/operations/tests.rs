@@ -19,7 +19,7 @@ use crate::registry;
 use crate::store::{Store, StoreLimits};
 use crate::telemetry::Transport;
 
-/// Operations from one socket, and the store they change.
+/// A socket for operations, and the store that they change.
 struct Bench {
     processor: Processor,
     store: Arc<Store>,
@@ -63,8 +63,7 @@ fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Benc
 }
 
 impl Bench {
-    /// Processes bytes that were read at once. Returns the number and reason of
-    /// each rejected message.
+    /// Processes bytes that were read at once. Returns the number and reason of each rejection.
     fn process(&self, text: &[u8]) -> Vec<(u64, Reason)> {
         let mut rejected = Vec::new();
         let on_rejection = |number, rejection: &Rejection| {
@@ -232,7 +231,7 @@ fn a_set_expires_with_its_series() {
     assert_eq!(bench.samples(), ["s 1"]);
 }
 
-/// Each of these crashes metrics-server, or makes it lose what follows.
+/// Each of these crashes metrics-server, or makes it lose later messages.
 #[test]
 fn no_message_crashes_the_program() {
     let bench = bench(Transport::Unix, |_| {});
@@ -262,12 +261,12 @@ fn no_message_crashes_the_program() {
     assert_eq!(bench.process(labels_null), []);
     let braces = br#"{"name":"a","op":"inc","value":1,"labels":{"x":"{"}}"#;
     assert_eq!(bench.process(braces), []);
-    // A second set of label names, and another kind.
+    // The same family with other label names, and with another kind.
     assert_eq!(bench.process(b"a:1|c|#y:1\na:1|g").len(), 1);
     assert_eq!(bench.samples(), ["a 1", "a{x=\"{\"} 1", "a{y=\"1\"} 1"]);
 }
 
-/// A xorshift generator: the same numbers in each run.
+/// A xorshift generator, which gives the same numbers in each run.
 struct Random(u64);
 
 impl Random {

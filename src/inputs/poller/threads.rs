@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_single_thread_serves_everything_if_it_is_to() {
+    async fn without_worker_threads_the_serving_thread_polls() {
         let mut threads = no_threads();
         let here = thread::current().id();
         let task = threads.spawn(async move { assert_eq!(thread::current().id(), here) });

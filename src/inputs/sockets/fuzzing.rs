@@ -1,4 +1,4 @@
-//! Properties of what apps send over sockets, for tests and `fuzz/`.
+//! Properties of data that apps send over sockets, for tests and `fuzz/`.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use super::{Inbox, InboxLimits, Message, MessageError, Next};
 use crate::metric_data_capnp::inbound_metrics;
 use crate::net::MemoryBudget;
 
-/// The limit of a message in these streams.
+/// The limit on the size of a message in these streams.
 pub(super) const MAX_PAYLOAD: usize = 4096;
 
-/// The result of a stream.
+/// The outcome of a stream.
 #[derive(Debug, PartialEq)]
 pub(super) struct Outcome {
     pub(super) messages: Vec<Message>,
     pub(super) result: Result<(), MessageError>,
 }
 
-/// JSON documents. The first byte is the length of the pieces in which they arrive.
+/// JSON documents. The first byte is the size of the pieces in which the rest arrives.
 ///
 /// Pieces give the same messages as the whole stream. Accepted documents are JSON.
 pub fn json(data: &[u8]) {
@@ -39,10 +39,10 @@ pub fn json(data: &[u8]) {
     }
 }
 
-/// Cap'n Proto messages. The first byte is the length of the pieces in which they arrive.
+/// Cap'n Proto messages. The first byte is the size of the pieces in which the rest arrives.
 ///
-/// Pieces give the same messages as the whole stream. A message that is written again
-/// from what was read is read as the same.
+/// Pieces give the same messages as the whole stream. Encoding a decoded message again
+/// gives the same message.
 pub fn capnp(data: &[u8]) {
     let Some((piece, messages)) = data.split_first() else {
         return;
@@ -77,7 +77,7 @@ pub(super) fn limits() -> InboxLimits {
     }
 }
 
-/// Feeds the chunks, then ends the stream. Checks the memory after each chunk.
+/// Feeds the chunks and ends the stream. Checks the memory after each chunk.
 pub(super) fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
     let limits = limits();
     let budget = Arc::clone(&limits.budget);

@@ -19,7 +19,7 @@ fn whole(format: Format, bytes: &[u8]) -> Outcome {
     receive(format, [bytes])
 }
 
-/// The names and texts that were stored.
+/// The names and texts of stored apps.
 fn stored(outcome: &Outcome) -> Vec<(&str, &str)> {
     outcome
         .messages
@@ -37,7 +37,7 @@ fn capnp(name: &str, data: &str) -> Vec<u8> {
     capnp::serialize::write_message_to_words(&message)
 }
 
-/// Like [`capnp`], in many small segments, so that its pointers are far pointers.
+/// Like [`capnp`], but in many small segments, so that its pointers are far pointers.
 fn capnp_in_segments(name: &str, data: &str) -> Vec<u8> {
     let allocator = HeapAllocator::new()
         .first_segment_words(1)
@@ -106,7 +106,7 @@ fn a_document_is_stored_when_its_last_byte_arrives() {
     }
 }
 
-/// Errors are reported as soon as their byte arrives, with their position.
+/// Errors are reported as soon as the wrong byte arrives, with their position.
 #[test]
 fn errors_are_reported_when_they_arrive() {
     type Case = (&'static [u8], Reason, (usize, usize), &'static str);
@@ -299,7 +299,7 @@ fn incomplete_messages_share_one_budget() {
         .unwrap_err();
     assert_eq!(error.reason, Reason::NoBuffer);
     drop(second);
-    // A complete message needs no memory, and released memory can be used again.
+    // A complete message takes no memory, and released memory is available again.
     let mut third = Inbox::new(Format::Json, limits.clone());
     third
         .feed(b"{\"a\":\"1\"}", |_, _| Ok(Next::Message))
@@ -372,7 +372,7 @@ fn any_capnp() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Streams of complete messages, some with a changed byte or truncated.
+/// Streams of complete messages, some with a changed byte or cut off.
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     let messages = prop_oneof![
         vec(any_document(), 0..5).prop_map(|documents| documents.concat()),
@@ -415,7 +415,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_sent_is_stored(pairs in vec((any_text(), any_text()), 0..5)) {
+    fn sent_texts_are_stored(pairs in vec((any_text(), any_text()), 0..5)) {
         let capnp: Vec<u8> = pairs.iter().flat_map(|(name, data)| capnp(name, data)).collect();
         let json: Vec<u8> = pairs
             .iter()

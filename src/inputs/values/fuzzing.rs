@@ -9,7 +9,7 @@ const LIMITS: JsonLimits = JsonLimits {
     length: 100,
 };
 
-/// JSON of families: what is accepted is JSON, and what is rejected has a position.
+/// JSON of families: accepted bodies are JSON, and rejections have a position.
 pub fn values(json: &[u8]) {
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok();
     match decode(json, LIMITS) {

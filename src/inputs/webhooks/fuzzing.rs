@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::notification::{Notification, WebhookKind};
 use crate::redact::{redact_json, redact_text};
 
-/// A notification. Secrets in JSON are removed at once, and what is known of it is bounded, however
-/// long the body is.
+/// A notification. One pass redacts all secrets in JSON, and the notification is bounded,
+/// however long the body is.
 pub fn webhook(body: &[u8]) {
     redact_text(&String::from_utf8_lossy(body));
     let Ok(mut json) = serde_json::from_slice::<Value>(body) else {

@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_is_short_and_clean() {
+    fn logged_bodies_are_short_and_clean() {
         let strange = json!({"a": "x\ny\u{1b}[31m\u{9b}\u{202e}é", "b": []}).to_string();
         let expected = "{\"a\":\"x\\ny\\u001b[31m\\u{9b}\\u{202e}é\",\"b\":[]}";
         assert_eq!(logged(strange.as_bytes()), expected);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_back_where_they_are_keys() {
+    fn valid_dedup_keys_are_returned() {
         let key = |value: Value| dedup_key(&json!({ "dedup_key": value }));
         assert_eq!(key(json!("mine")).as_deref(), Some("mine"));
         for none in [json!(""), json!(1), json!("x".repeat(256))] {

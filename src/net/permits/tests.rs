@@ -31,7 +31,7 @@ impl Listener {
     }
 }
 
-/// Makes the connection look as if its last progress was `seconds` ago.
+/// Moves the connection's last progress to `seconds` ago.
 fn idle(connection: &Permit, seconds: i64) {
     let at = tick() - seconds * 1000;
     connection.progress.at.store(at, Ordering::Relaxed);
@@ -53,7 +53,7 @@ async fn the_longest_idle_connection_is_evicted() {
     here.permits.make_room(&[address(1)]);
     assert_eq!(is_evicted(&connections), [false, true, false]);
     connections[1].progress.evicted().await;
-    // An evicted connection that is still open makes room for one.
+    // An evicted connection that is still open counts as making room for one.
     here.permits.make_room(&[address(1)]);
     assert_eq!(is_evicted(&connections), [false, true, false]);
     here.permits.make_room(&[address(1), address(1)]);
@@ -98,7 +98,7 @@ fn bytes_of_small_requests_do_not_add_up() {
             connection.progress.count_written(GROWTH);
         }
     }
-    // A body that is received, and later a response that is sent.
+    // First a body that is received, then a response that is sent.
     connections[0].progress.begin_request();
     connections[0].progress.count_read(GROWTH);
     connections[2].progress.end_request(true);
@@ -134,7 +134,7 @@ fn a_reserve_protects_proven_connections() {
     here.permits.make_room(&[address(1); 2]);
     assert_eq!(here.evicted(), [1, 0, 0, 0]);
     assert!(connections[5].progress.is_evicted());
-    // Proven connections beyond the reserve are treated like others.
+    // Proven connections beyond the reserve are evicted like others.
     connections[2].progress.complete();
     idle(&connections[2], 2);
     here.permits.make_room(&[address(1); 2]);
@@ -159,7 +159,7 @@ fn an_address_is_cut_to_its_share_while_another_waits() {
     // Two holders share eight permits: four each.
     here.permits.make_room(&[address(2); 6]);
     assert_eq!(here.evicted(), [0, 4, 0, 0]);
-    // Among many holders, each has one.
+    // Among many holders, each gets one.
     let many: Vec<Sender> = (2..40).map(address).collect();
     here.permits.make_room(&many);
     assert_eq!(here.evicted(), [0, 7, 0, 0]);
@@ -212,7 +212,7 @@ fn a_client_that_a_balancer_names_holds_the_permit() {
     for (connection, client) in connections.iter().zip([2, 2, 2, 3]) {
         connection.progress().set_client(address(client));
     }
-    // Client 2 has more than its share, and the balancer brings another client.
+    // Client 2 holds more than its share, and the balancer brings another client.
     assert!(here.permits.make_room(&[balancer]));
     let evicted = is_evicted(&connections);
     assert_eq!(evicted.iter().filter(|it| **it).count(), 1, "{evicted:?}");

@@ -14,15 +14,15 @@ use crate::storage::persistent::{Changes, Layer, Persistent, StoredRecords};
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What an engine holds, for the test and for the engine.
+/// The records of an engine, and its failures, shared by the test and the engine.
 #[derive(Debug, Default)]
 pub struct EngineState {
     held: Mutex<Held>,
-    /// Whether the disk does not answer.
+    /// Whether writes hang.
     is_stuck: AtomicBool,
-    /// Whether syncs wait.
+    /// Whether syncs hang.
     is_sync_stuck: AtomicBool,
-    /// Writes that were begun.
+    /// The number of writes that have begun.
     begun: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ struct Held {
     synced: Records,
     failure: Option<DiskProblem>,
     sync_fails: bool,
-    /// A write failed, and the engine was not recovered since.
+    /// Whether a write failed and the engine has not recovered since.
     is_broken: bool,
 }
 
@@ -41,12 +41,12 @@ impl EngineState {
         self.held.lock().unwrap()
     }
 
-    /// Lets every write wait, or go on.
+    /// Lets every write hang, or continue.
     pub fn stick(&self, is_stuck: bool) {
         self.is_stuck.store(is_stuck, Ordering::SeqCst);
     }
 
-    /// Lets every sync wait, or go on.
+    /// Lets every sync hang, or continue.
     pub fn stick_sync(&self, is_stuck: bool) {
         self.is_sync_stuck.store(is_stuck, Ordering::SeqCst);
     }
@@ -71,7 +71,7 @@ impl EngineState {
         held.written = held.synced.clone();
     }
 
-    /// The records that are written, without those of storage itself.
+    /// The written records, without those of storage itself.
     pub fn written(&self) -> Vec<(&'static str, &'static str)> {
         texts(&self.held().written)
     }
@@ -87,7 +87,7 @@ impl EngineState {
     }
 }
 
-/// Tests are short, so their texts can live for ever.
+/// Tests are short, so the texts may be leaked.
 fn texts(records: &Records) -> Vec<(&'static str, &'static str)> {
     let text =
         |bytes: &Vec<u8>| -> &'static str { String::from_utf8_lossy(bytes).into_owned().leak() };
@@ -173,7 +173,7 @@ impl Engine for TestEngine {
     }
 }
 
-/// Names with values.
+/// Values by name.
 #[derive(Debug, Default)]
 pub struct Names(Mutex<(BTreeMap<String, String>, BTreeSet<String>, bool)>);
 

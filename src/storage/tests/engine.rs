@@ -63,7 +63,7 @@ fn a_removed_directory_is_noticed_and_created_again() {
     engine.write(&[Record::set("a", "one")]).unwrap();
     engine.sync().unwrap();
     fs::remove_dir_all(&path).unwrap();
-    // The engine has its files open.
+    // The engine still has its files open.
     engine.write(&[Record::set("b", "two")]).unwrap();
     let problem = engine.sync().unwrap_err();
     assert_eq!(problem.message, "the directory was removed or replaced");
@@ -74,7 +74,7 @@ fn a_removed_directory_is_noticed_and_created_again() {
     let mut engine = LocalEngine::open(&path).unwrap();
     assert_eq!(contents(&engine, ""), [("c".to_owned(), b"three".to_vec())]);
 
-    // The same with its files alone.
+    // The same, but only the engine's files are removed.
     fs::remove_dir_all(path.join("data")).unwrap();
     assert!(engine.sync().is_err());
     assert_eq!(engine.recover().unwrap(), Recovered::Nothing);
@@ -84,7 +84,7 @@ fn a_removed_directory_is_noticed_and_created_again() {
     let mut engine = LocalEngine::open(&path).unwrap();
     assert_eq!(contents(&engine, ""), [("e".to_owned(), b"five".to_vec())]);
 
-    // What somebody else put there is left alone.
+    // Files of somebody else are left alone.
     let (away, other) = (parent.path().join("away"), path.join("notes"));
     fs::rename(&path, &away).unwrap();
     fs::create_dir(&path).unwrap();
@@ -96,7 +96,7 @@ fn a_removed_directory_is_noticed_and_created_again() {
         assert!(problem.contains("restart to use it"), "{problem}");
     }
     assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
-    // It came back.
+    // The original directory returns.
     fs::remove_dir_all(&path).unwrap();
     fs::rename(&away, &path).unwrap();
     assert_eq!(engine.recover().unwrap(), Recovered::Records);
@@ -154,7 +154,7 @@ fn a_newer_format_is_left_alone() {
 }
 
 #[test]
-fn an_interrupted_first_start_is_begun_again() {
+fn an_interrupted_first_start_is_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     fs::write(path.join("lock"), "").unwrap();
@@ -183,7 +183,7 @@ fn journal(path: &Path) -> std::path::PathBuf {
     journals.next().unwrap()
 }
 
-/// The bytes of the journal without the space that is reserved behind them.
+/// The length of the journal without the reserved space at its end.
 fn used(journal: &Path) -> u64 {
     let bytes = fs::read(journal).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
@@ -202,7 +202,7 @@ fn a_torn_end_of_the_journal_is_cut_off_wherever_it_tears() {
     engine.write(&[Record::set("a", "kept")]).unwrap();
     engine.sync().unwrap();
     let before = used(&journal(&path));
-    // This one is not synced, so a loss of power can tear it.
+    // This write is not synced, so a loss of power can tear it.
     engine
         .write(&[
             Record::set("b", vec![b'y'; 10_000]),
@@ -234,7 +234,7 @@ fn a_torn_end_of_the_journal_is_cut_off_wherever_it_tears() {
 }
 
 #[test]
-fn a_journal_without_what_was_synced_is_refused_and_left_alone() {
+fn a_journal_that_lost_synced_writes_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
     let mut engine = LocalEngine::open(&path).unwrap();
@@ -246,7 +246,7 @@ fn a_journal_without_what_was_synced_is_refused_and_left_alone() {
     drop(engine);
     let file = journal(&path);
     let used = used(&file) as usize;
-    // Some of the reserved space is enough.
+    // Keep only some of the reserved space.
     cut(&file, used as u64 + 1000);
     let good = fs::read(&file).unwrap();
     type Damage = fn(&mut Vec<u8>, usize);
@@ -262,14 +262,14 @@ fn a_journal_without_what_was_synced_is_refused_and_left_alone() {
             fs::write(&file, &bad).unwrap();
             match LocalEngine::open(&path) {
                 Err(OpenError::Damaged { .. }) => {}
-                // The engine does not need each byte.
+                // The engine does not need every byte.
                 Ok(engine) => assert_eq!(contents(&engine, "key/").len(), 20),
                 Err(problem) => panic!("{number} at {place}: {problem}"),
             }
             assert!(fs::read(&file).unwrap() == bad, "{number} at {place}");
         }
     }
-    // The newest journal is gone.
+    // Now remove the newest journal.
     fs::remove_file(&file).unwrap();
     let problem = LocalEngine::open(&path).unwrap_err();
     assert!(matches!(problem, OpenError::Damaged { .. }), "{problem}");
@@ -281,7 +281,7 @@ fn a_journal_without_what_was_synced_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_directory_without_a_write_is_as_it_was() {
+fn a_directory_without_writes_stays_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let mut engine = LocalEngine::open(path).unwrap();
@@ -292,7 +292,7 @@ fn a_directory_without_a_write_is_as_it_was() {
     assert!(path.join("data.before").exists());
     drop(engine);
     assert_eq!(files(path), before);
-    // After the first write, the files from before are gone.
+    // After the first write, the kept original files are gone.
     let mut engine = LocalEngine::open(path).unwrap();
     engine.write(&[Record::set("a", "2")]).unwrap();
     assert!(!path.join("data.before").exists());
@@ -314,7 +314,7 @@ fn an_interrupted_restoration_is_completed() {
     assert_eq!(contents(&engine, "a").len(), 1);
     assert!(!path.join("data.opened").exists());
     drop(engine);
-    // Files of an interrupted start are void: the engine's own are newer.
+    // Files kept by an interrupted start are obsolete: the engine's own are newer.
     fs::create_dir(path.join("data.before")).unwrap();
     let engine = LocalEngine::open(path).unwrap();
     assert_eq!(contents(&engine, "a").len(), 1);

@@ -18,8 +18,8 @@ use crate::clock::Now;
 use crate::record::Record;
 use crate::telemetry::StorageStats;
 
-/// Writes the changes of a state, and restores another one from all that is written.
-/// Returns the keys that were written, and the number of records restored.
+/// Writes the changes of a state, and restores all written records into another one.
+/// Returns the written keys and the number of restored records.
 pub fn moved(
     from: &dyn Persistent,
     disk: &Disk,
@@ -47,14 +47,14 @@ pub fn moved(
     (keys.collect(), restored)
 }
 
-/// What [`moved`] has written.
+/// The records that [`moved`] has written.
 #[derive(Debug, Default)]
 pub struct Disk(Arc<EngineState>);
 
-/// A push that waits.
+/// A push that waits until its change is kept.
 type Waiter = tokio::task::JoinHandle<Result<(), super::NotKept>>;
 
-/// A flusher that a test drives itself.
+/// A flusher that the test drives.
 struct Bench {
     shared: Arc<Shared>,
     disk: Arc<EngineState>,
@@ -90,13 +90,13 @@ impl Bench {
         round(&self.shared, syncing);
     }
 
-    /// Starts the thread that flushes.
+    /// Starts the flusher's thread.
     fn start(&self) -> JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
         thread::spawn(move || flusher::run(&shared))
     }
 
-    /// Begins to wait for what was changed until now.
+    /// Starts waiting until the changes so far are kept.
     fn waiter(&self) -> Waiter {
         let journal = self.journal.clone();
         tokio::spawn(async move { journal.kept().await })
@@ -107,7 +107,7 @@ fn round(shared: &Shared, syncing: Syncing) {
     shared.with_flusher(|flusher| Some(flusher.round(syncing, Now::read())));
 }
 
-/// Lets a spawned waiter run until it waits.
+/// Lets spawned waiters run until they wait.
 async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -124,7 +124,7 @@ async fn a_change_is_kept_once_a_flush_that_began_later_has_ended() {
     bench.flush(false);
     assert_eq!(waiter.await.unwrap(), Ok(()));
     assert_eq!(bench.disk.written(), [("name/a", "1")]);
-    // It is handed to the operating system, and synced with the next second.
+    // It is handed to the operating system, and synced within the next second.
     assert_eq!(bench.disk.synced(), []);
     bench.flush(true);
     assert_eq!(bench.disk.synced(), [("name/a", "1")]);
@@ -190,7 +190,7 @@ async fn with_always_a_push_that_cannot_be_stored_is_rejected() {
         problem.contains("storage.sync = \"always\"") && problem.contains("applied in memory"),
         "{problem}"
     );
-    // The next is rejected before it changes anything.
+    // The next push is rejected before it changes anything.
     let problem = bench.journal.admit().unwrap_err().to_string();
     assert!(problem.contains("nothing was changed"), "{problem}");
     assert!(bench.journal.rejects());
@@ -201,7 +201,7 @@ async fn with_always_a_push_that_cannot_be_stored_is_rejected() {
 }
 
 #[tokio::test]
-async fn changes_that_wait_are_bounded_and_everything_is_written_anew() {
+async fn pending_changes_are_bounded_and_everything_is_written_again() {
     let bench = bench(Sync::Write);
     bench.names.set("gone", "1");
     bench.names.set("stays", "1");
@@ -231,7 +231,7 @@ async fn after_a_failed_sync_what_was_written_before_is_written_again() {
     bench.disk.fail_sync(true);
     bench.flush(true);
     assert_eq!(bench.stats.is_failing.value(), 1);
-    // The disk has lost what was not synced.
+    // The disk loses unsynced writes.
     bench.disk.lose_unsynced();
     assert_eq!(bench.disk.written(), []);
     bench.disk.fail_sync(false);
@@ -274,7 +274,7 @@ async fn after_the_last_flush_no_change_counts_as_kept() {
             problem.contains("the proxy is stopping; nothing was changed"),
             "{problem}"
         );
-        // A push that was admitted just before.
+        // A push that was admitted just before the end.
         bench.names.set("late", "1");
         let problem = bench.journal.kept().await.unwrap_err().to_string();
         assert!(problem.contains("the proxy is stopping"), "{problem}");
@@ -292,7 +292,7 @@ async fn a_slow_disk_delays_pushes_up_to_a_limit_and_nothing_else() {
         let shared = Arc::clone(&bench.shared);
         let flusher = thread::spawn(move || round(&shared, Syncing::Wait));
         bench.disk.await_write();
-        // The disk does not answer, and the state changes all the same.
+        // The state changes even while the disk does not answer.
         bench.names.set("b", "2");
         let started = tokio::time::Instant::now();
         let kept = waiter.await.unwrap();
@@ -333,7 +333,7 @@ async fn no_push_waits_for_a_slow_sync() {
 }
 
 #[tokio::test]
-async fn a_sync_that_fails_beside_pushes_is_noticed_and_made_up_for() {
+async fn a_failed_background_sync_is_noticed_and_recovered() {
     let bench = bench(Sync::Write);
     bench.names.set("a", "1");
     bench.disk.fail_sync(true);
@@ -386,7 +386,7 @@ async fn with_write_a_push_flushes_for_all_that_wait() {
     bench.names.set("first", "1");
     let first = bench.waiter();
     bench.disk.await_write();
-    // The first push holds one thread, and the others wait on the other one.
+    // The first push blocks one thread, and the others wait on the other thread.
     let others: Vec<Waiter> = (0..50)
         .map(|number| {
             bench.names.set(&format!("{number:02}"), "1");
@@ -424,7 +424,7 @@ async fn after_a_slow_flush_pushes_do_not_flush_themselves() {
     let next = bench.waiter();
     thread::sleep(Duration::from_millis(20));
     assert_eq!(bench.disk.written(), [("name/slow", "1")]);
-    // The flusher's thread does, and finds that the disk is quick again.
+    // The flusher's thread flushes instead, and finds that the disk is quick again.
     let flusher = bench.start();
     assert_eq!(next.await.unwrap(), Ok(()));
     bench.journal.close(Duration::from_secs(10)).await;

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_begin_and_end_alike_have_room_too() {
+    fn similar_names_are_spread_over_shards() {
         let cache = Cache::new(4000);
         let names: Vec<String> = (0..1500)
             .map(|number| format!("web.{number:04}.hits.200"))
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_of_no_size_remembers_nothing() {
+    fn a_cache_of_size_zero_remembers_nothing() {
         let cache = Cache::new(0);
         cache.insert("a", SourceType::Counter, &mapped());
         assert!(cache.get("a", SourceType::Counter).is_none());

@@ -5,7 +5,7 @@ fn mapping(text: &str) -> Mapping {
     Mapping::parse(text).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
 }
 
-/// What becomes of a name: the family with its labels, after the number of the rule.
+/// The result for a name: the number of the rule, and the family with its labels.
 fn result(mapping: &Mapping, name: &str, source: SourceType) -> String {
     let found = mapping.find(name, source);
     let rule = found.rule_number().map(|rule| rule.to_string());
@@ -169,7 +169,7 @@ mappings:
     }
 }
 
-/// The options of the rule for a name.
+/// The options of the rule that matches a name.
 fn options(mapping: &Arc<Mapping>, name: &str) -> RuleOptions {
     let mapper = Mapper::new(mapping, 10);
     let mapped = mapper.look_up(name, SourceType::Observer, &mut Tally::default());
@@ -291,7 +291,7 @@ fn files_without_rules_map_nothing() {
     }
 }
 
-/// A rule with one more field, or other ones.
+/// A rule with additional or replaced fields.
 fn rule(fields: &str) -> String {
     format!(
         "mappings:\n- match: ok\n  name: fine\n- {}\n",

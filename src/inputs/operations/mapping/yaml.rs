@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_gos() {
+    fn durations_have_gos_notation() {
         for (text, seconds) in [
             ("0", 0.0),
             ("1000000000", 1.0),

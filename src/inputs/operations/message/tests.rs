@@ -44,7 +44,7 @@ fn keys_match_in_any_case_and_the_last_one_counts() {
 }
 
 #[test]
-fn null_is_the_same_as_no_key() {
+fn null_counts_as_missing() {
     let message = read(
         r#"{"name":"a","name":null,"labels":null,"help":null,"value":null,"buckets":null,
             "bucket_width":null,"bucket_custom":null}"#,

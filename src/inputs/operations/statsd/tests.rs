@@ -164,8 +164,8 @@ fn durations_are_not_negative() {
 }
 
 proptest! {
-    /// Joined by colons, the typed values are the line again, and none of
-    /// them can be split.
+    /// Joined by colons, the typed values give the line again, and none of them can be
+    /// split further.
     #[test]
     fn typed_values_join_to_their_line(line in "a:[1:|c#@Te,sg. ]{0,40}") {
         if let Some(values) = split_typed_values(line.as_bytes()) {
@@ -270,7 +270,7 @@ fn tags_of_two_styles_exclude_one_another() {
 }
 
 #[test]
-fn names_with_tags_that_are_not_read_are_no_names_of_families() {
+fn names_with_characters_of_other_dialects_are_rejected() {
     for line in ["a b=c:1|c", "a]b[:1|c", "a\"b:1|c"] {
         let name = parsed(line).family_name().map(Cow::into_owned);
         assert_eq!(name.unwrap_err().reason, Reason::BadName, "{line}");

@@ -1,4 +1,4 @@
-//! Known lines and lines that go the long way come to the same.
+//! Known lines have the same effect as lines that are parsed.
 
 use proptest::prelude::*;
 
@@ -47,9 +47,9 @@ const VALUES: [&str; 14] = [
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Lines that are read at once.
+    /// Lines read at once.
     Lines(Vec<(usize, usize)>),
-    /// Series with a time to live are removed.
+    /// Series with a time to live expire.
     Expiry,
     Scrape,
 }
@@ -79,13 +79,13 @@ fn text(lines: &[(usize, usize)]) -> Vec<u8> {
     lines.collect::<Vec<_>>().join("\n").into_bytes()
 }
 
-/// Lines are rejected when they are translated or when they are applied, so not in order.
+/// Lines are rejected during translation or when applied, so not in order.
 fn sorted(mut rejected: Vec<(u64, Reason)>) -> Vec<(u64, Reason)> {
     rejected.sort_unstable_by_key(|(number, _)| *number);
     rejected
 }
 
-/// Where a family has new series depends on which were added at once.
+/// The order of new series in a family depends on which were added together.
 fn samples(bench: &Bench) -> Vec<String> {
     let mut samples = bench.samples();
     samples.sort_unstable();
@@ -93,11 +93,11 @@ fn samples(bench: &Bench) -> Vec<String> {
 }
 
 proptest! {
-    /// The same lines are rejected, the same is exposed, and the same is counted.
+    /// The same lines are rejected, the exposed text is the same, and the counts are the same.
     #[test]
-    fn known_lines_change_what_others_would(steps in proptest::collection::vec(any_step(), 1..40)) {
+    fn known_lines_have_the_effect_of_parsed_ones(steps in proptest::collection::vec(any_step(), 1..40)) {
         let (short, long) = (mapped_bench(), mapped_bench());
-        // A batcher that cannot have them does without.
+        // While they are locked, batchers work without known lines.
         let _held = long.source.known_lines().unwrap();
         for step in &steps {
             match step {
@@ -128,7 +128,7 @@ fn found(bench: &Bench, line: &str) -> Option<Found> {
     find(&bench.source.known_lines().unwrap(), line)
 }
 
-/// The line is found whether it was looked up together with others or not.
+/// A line is found whether or not it was prefetched.
 fn find(known: &KnownLines, line: &str) -> Option<Found> {
     let mut lookups = [known.lookup(line.as_bytes())];
     let alone = known.find(&lookups[0]);
@@ -199,7 +199,7 @@ fn known_lines_are_bounded() {
     let long = format!("{}:1|c", "a".repeat(300));
     known.learn(long.as_bytes(), None, None);
     assert!(find(&known, &long).is_none());
-    // What was looked up may have been forgotten before it is found.
+    // A line may be forgotten between its look-up and `find`.
     let mut before = [known.lookup(b"a.69999:1|c")];
     known.prefetch(&mut before);
     known.expect_labels(&Arc::new(vec![("site".to_owned(), "a".to_owned())]));

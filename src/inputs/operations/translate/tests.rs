@@ -6,7 +6,7 @@ fn translator() -> Translator {
     Translator::new(&config::Config::default().operations, true)
 }
 
-/// The changes of a message, or what else it asks for.
+/// The changes of a message, or the other action that it asks for.
 fn read(text: &str) -> Result<(Vec<Update>, Option<String>), Rejection> {
     let translator = translator();
     let mut updates = Vec::new();
@@ -115,7 +115,7 @@ fn labels_and_help_are_kept() {
     assert_eq!(updates[0].labels.as_str(), "a=\"2\",b=\"1\"");
 }
 
-/// Each of these crashes metrics-server, or is lost there silently.
+/// Each of these crashes metrics-server, or is silently lost there.
 #[test]
 fn meaningless_messages_are_rejected() {
     let message = |rest: &str| format!("{{\"name\":\"m\",{rest}}}");
@@ -177,7 +177,7 @@ fn meaningless_messages_are_rejected() {
     assert!(read(&message(r#""op":"inc","labels":null"#)).is_ok());
 }
 
-/// The event of a message, where events of every kind go somewhere.
+/// The event of a message, if events of every kind are accepted.
 fn event(text: &str) -> Result<String, Rejection> {
     let mut translator = translator();
     translator.accept_events(|_| true);

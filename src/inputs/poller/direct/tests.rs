@@ -9,8 +9,7 @@ use super::*;
 
 const KEPT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nm 1\n";
 
-/// A server that answers each request with the next of `answers`, the last one again and
-/// again. It closes a connection after an answer that is marked so.
+/// A server that performs one of `acts` for each request, and then repeats the last one.
 struct Server {
     url: Url,
     address: SocketAddr,
@@ -135,7 +134,7 @@ async fn a_request_that_a_kept_connection_loses_is_sent_again() {
 }
 
 #[tokio::test]
-async fn responses_that_are_not_whole_are_errors() {
+async fn incomplete_responses_are_errors() {
     const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nm 1\n";
     const LONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n\
         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

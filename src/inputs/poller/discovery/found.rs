@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_entries_say_what_is_wrong() {
+    fn invalid_entries_are_rejected_with_a_reason() {
         let template = template("");
         let many: Vec<String> = (0..65).map(|number| format!("l{number}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|name| (&**name, "x")).collect();
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_some_targets_and_labels() {
+    fn targets_and_labels_are_limited() {
         let template = template("");
         let target = |address: &str| {
             let labels = BTreeMap::from([("a".to_owned(), "x".repeat(1000))]);

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_the_url_without_what_is_usual() {
+    fn a_name_is_the_url_without_its_usual_parts() {
         let long = format!("/{}", "a".repeat(300));
         for (address, labels, name) in [
             ("h:9100", &[][..], "h:9100"),

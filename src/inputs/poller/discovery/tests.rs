@@ -1,9 +1,9 @@
-//! What the tests of several files need.
+//! Helpers for the tests of several files.
 
 use crate::config::settle;
 use crate::inputs::poller::config::discovery::Template;
 
-/// The template of a discovery with these settings of targets.
+/// The template of a discovery with these settings for targets.
 pub fn template(settings: &str) -> Template {
     let config = format!(
         "[poll_external]\nfile_sd = [{{ files = [\"a.json\"], targets = {{ {settings} }} }}]\n"

@@ -93,8 +93,8 @@ fn a_created_counter_is_added_to() {
     );
 }
 
-/// pingpong makes a counter of every family. Its users send the values first,
-/// and the type with a later file.
+/// pingpong makes every family a counter. Its users send values first, and the type in a
+/// later file.
 #[test]
 fn a_family_can_be_typed_after_its_creation() {
     for (kind, total) in [("counter", "7"), ("gauge", "1")] {
@@ -111,7 +111,7 @@ fn a_family_can_be_typed_after_its_creation() {
             fixture.text(),
             format!("{head}x_total{{a=\"1\"}} {total}\n")
         );
-        // Without a type it is what it is by now.
+        // Values without a type take the current one.
         let json =
             r#"[{"name":"x_total","type":"UNTYPED","metrics":[{"labels":{"b":"2"},"value":"3"}]}]"#;
         fixture.create(json);
@@ -475,13 +475,13 @@ fn the_content_type_decides_the_format() {
     );
 }
 
-/// Text as JSON, with all that means something in a text of metrics.
+/// Text as JSON, with all characters that are special in a text of metrics.
 fn strange() -> impl Strategy<Value = String> {
     let text = "[ab_.é \"\\\\\n\r\t\0#{}=,0]{0,4}";
     text.prop_map(|text| serde_json::to_string(&text).unwrap())
 }
 
-/// A family whose words are all strange.
+/// A family whose words may all contain special characters.
 fn strange_family() -> impl Strategy<Value = String> {
     let kind = prop_oneof![
         Just(("COUNTER", "\"value\":1")),
@@ -503,7 +503,7 @@ fn strange_family() -> impl Strategy<Value = String> {
     })
 }
 
-/// A piece of JSON that is a family, or nearly.
+/// A piece of JSON that is a family or resembles one.
 fn family() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         4 => "[0-9]{1,3}",

@@ -198,7 +198,7 @@ fn families_are_limited() {
 
 #[test]
 fn parsing_stops_at_an_exceeded_limit() {
-    // None of these bodies is complete.
+    // None of these bodies is a complete document.
     let item = |rest: &str| format!("{{\"name\":\"m\",\"metrics\":[{{{rest}");
     let labels: String = (0..4).map(|n| format!("\"l{n}\":\"\",")).collect();
     for (text, words) in [

@@ -39,7 +39,7 @@ fn alertmanagers_webhook_names_its_receiver_and_alerts() {
 }
 
 #[test]
-fn labels_that_all_alerts_have_do_where_there_is_no_list() {
+fn common_labels_name_the_alert_if_there_is_no_list() {
     for labels in ["commonLabels", "groupLabels"] {
         let body = json!({"status": "resolved", labels: {"alertname": "Gone"}});
         let (_, status, found) = told(WebhookKind::Webhook, &body);
@@ -129,7 +129,7 @@ fn pagerdutys_events_are_read() {
 }
 
 #[test]
-fn the_body_tells_what_came_to_the_path_for_all() {
+fn on_the_general_path_the_body_decides_the_kind() {
     for (body, kind) in [
         (
             json!({"alerts": [], "attachments": []}),
@@ -146,7 +146,7 @@ fn the_body_tells_what_came_to_the_path_for_all() {
             kind,
             "{body}"
         );
-        // Other paths know.
+        // Other paths determine the kind.
         assert_eq!(
             Notification::of(WebhookKind::Slack, &body).kind,
             WebhookKind::Slack
@@ -174,7 +174,7 @@ fn names_and_their_number_are_bounded() {
     assert!(notification.size() > MOST_ALERTS * 2);
 }
 
-/// JSON whose keys are often those that are looked for.
+/// JSON whose keys are often known ones.
 fn any_json() -> impl Strategy<Value = Value> {
     const KEYS: &str = "receiver|status|alerts|labels|alertname|commonLabels|groupLabels|\
         attachments|title|fallback|title_link|color|text|event_action|event_type|client_url|\
@@ -199,7 +199,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn no_body_is_too_strange(body in any_json()) {
+    fn names_of_any_body_are_clean_and_bounded(body in any_json()) {
         for kind in WebhookKind::ALL {
             let notification = Notification::of(kind, &body);
             let names = notification.alerts.iter().map(|alert| &alert.0);

@@ -1,4 +1,4 @@
-//! Limits of pushes and batches.
+//! Limits on pushes and batches.
 
 use super::*;
 use crate::security::Scope;
@@ -66,7 +66,7 @@ fn a_body_that_becomes_too_much_text_is_rejected_early() {
     ] {
         assert!(rejection.message.contains(words), "{rejection}");
     }
-    // The limit of one text allows it, the memory budget does not.
+    // The limit on one text allows it, but the memory budget does not.
     fixture.groups = groups(|config| config.exposition.max_text = usize::MAX);
     let rejection = push(&fixture);
     assert_eq!(rejection.reason, Reason::TooManyBytes);
@@ -97,7 +97,7 @@ fn labels_of_a_group_count_for_each_of_its_samples() {
         rejection.message.contains("(exposition.max_text)"),
         "{rejection}"
     );
-    // A size near the limit is known only once the text is parsed.
+    // A size near the limit is known only after the text is parsed.
     let rejection = fixture
         .push(Method::Put, &labels, &samples(95))
         .unwrap_err();

@@ -77,7 +77,7 @@ impl Fixture {
         )
     }
 
-    /// The exposed text without the families of push times.
+    /// The exposed text, without the families of push times.
     fn text(&self) -> String {
         let all = String::from_utf8(self.store.snapshot().text()).unwrap();
         let mine = |line: &&str| !PUSH_TIME_FAMILIES.iter().any(|name| line.contains(name));
