@@ -62,7 +62,7 @@ pub enum Timestamps {
     Strip,
 }
 
-/// What is done with timestamps in pushes over HTTP.
+/// Treatment of timestamps in pushes over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PushTimestamps {
@@ -184,7 +184,7 @@ pub fn read(mut table: Table<'_>) -> Exposition {
 /// The settings of `[push]` for timestamps and aggregated families.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Aggregation {
-    /// What is done with timestamps in pushes to groups and in aggregating pushes.
+    /// Treatment of timestamps in pushes to groups and in aggregating pushes.
     pub timestamps: PushTimestamps,
     /// How pushed gauges are combined.
     pub gauges: Policy,

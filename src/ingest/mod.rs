@@ -56,8 +56,8 @@ use crate::telemetry::OWN_PREFIX;
 use config::{Aggregation, Exposition};
 use shaping::Shapes;
 
-/// The most bytes of one family in one section, with added labels. A page of the store cannot hold
-/// a longer piece.
+/// Maximum bytes of one family in one section, with added labels. A page of the store cannot hold a
+/// longer piece.
 const MAX_FAMILY_BYTES: usize = 1 << 30;
 
 /// Checks what inputs receive and brings it into the form that the store keeps.

@@ -22,9 +22,8 @@ impl Registry {
     /// Removes series that have expired, from at most 128 blocks; call it again
     /// while [`Registry::is_due`].
     ///
-    /// Returns the number of removed series, and what they give back. The number
-    /// may be 0 although the registry was due, since a block is looked at early
-    /// after its series got a later deadline.
+    /// Returns the number of removed series, and what they give back. The number may be 0 although
+    /// the registry was due, since a block is checked early after its series got a later deadline.
     pub fn expire(&mut self, now: Instant) -> (usize, Reservation) {
         const MAX_BLOCKS: usize = 128;
         self.advance(now);

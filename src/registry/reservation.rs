@@ -31,7 +31,7 @@ pub struct Reservation {
     pub released_bytes: usize,
 }
 
-/// What is exposed ahead of a family's samples: its `HELP` and `TYPE` lines.
+/// The `HELP` and `TYPE` lines ahead of a family's samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FamilyHead {
     /// The family's name, escaped as in [`Update::family`](super::Update::family).

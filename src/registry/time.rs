@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Nanoseconds since the first time the registry was given, or the one that it
-/// continues; see [`Registry::restore_clock`](super::Registry::restore_clock).
+/// Nanoseconds since the first time that the registry was given, or the time that it continues; see
+/// [`Registry::restore_clock`](super::Registry::restore_clock).
 pub type Nanos = u64;
 
 /// A time that never comes.

@@ -104,7 +104,7 @@ fn escape(out: &mut String, pattern: &str, chars: &mut Peekable<CharIndices<'_>>
         (None, 'x' | 'p' | 'P') => {
             out.push('\\');
             out.push(c);
-            // What is in the braces is a number or a name.
+            // The braces hold a number or a name.
             if chars.peek().is_some_and(|(_, c)| *c == '{') {
                 for (_, c) in chars.by_ref() {
                     out.push(c);

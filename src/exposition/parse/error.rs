@@ -1,4 +1,4 @@
-//! What is wrong with a text, and where.
+//! Mistakes in a text, with their positions.
 
 /// A mistake in a text. It displays as `line 3, column 14: expected '=', found
 /// ','`.

@@ -1,4 +1,4 @@
-//! What is wrong with a body, and where.
+//! Mistakes in a body, with their positions.
 
 use std::borrow::Cow;
 

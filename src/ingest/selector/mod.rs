@@ -40,10 +40,10 @@ const MAX_SELECTORS: usize = 64;
 /// Maximum number of matchers in one request.
 const MAX_MATCHERS: usize = 64;
 
-/// The most bytes of all selectors of one request.
+/// Maximum number of bytes of all selectors in one request.
 const MAX_LENGTH: usize = 16 << 10;
 
-/// The most bytes of all compiled regular expressions of one request.
+/// Maximum number of bytes of all compiled regular expressions in one request.
 const MAX_COMPILED_SIZE: usize = 256 << 10;
 
 impl Selectors {

@@ -74,7 +74,7 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Counts what was done to a text.
+    /// Counts the changes made to a text.
     pub fn count(&self, counts: ShapedCounts) {
         self.stats.dropped.add(counts.dropped);
         self.stats.changed.add(counts.changed);

@@ -9,7 +9,7 @@ use crate::exposition::{
 use crate::relabel::{LabelSet, NAME_LABEL, NameScreen, Rules, Screen, Touch};
 use crate::settings::pattern::Pattern;
 
-/// What is done to each sample of a text.
+/// A step: the changes made to each sample of a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'s> {
     /// Labels to add.

@@ -27,7 +27,7 @@ use crate::exposition::{Kind, LabelText, is_family_name};
 /// Up to this many families are searched one by one.
 const FEW_FAMILIES: usize = 4;
 
-/// What is known of an update's series before the update is made.
+/// An update's series, looked up before the update is made.
 #[derive(Debug, Clone, Copy)]
 struct Lookup {
     /// Index of its family in the changeset, if the family exists.

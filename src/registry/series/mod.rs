@@ -20,8 +20,7 @@ use super::rejection::{Rejection, SeriesName, family_text};
 use super::time::{NEVER, Nanos};
 use crate::exposition::Kind;
 
-/// The exact state of a series: more than what is shown of it, and all that
-/// later changes need.
+/// The exact state of a series: all that later changes need, which is more than the output shows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SeriesState {
     /// The value of a counter, gauge or untyped series.

@@ -78,7 +78,7 @@ impl InspectionGauges {
     }
 }
 
-/// What is known of verbatim texts.
+/// The state of the inspection.
 #[derive(Debug)]
 pub struct Inspection {
     pub rules: InspectionRules,
@@ -140,7 +140,7 @@ impl Inspection {
 }
 
 impl Inspection {
-    /// Replaces what was found in a section's text.
+    /// Replaces the findings in a section's text.
     pub fn note(&mut self, id: &SectionId, findings: Option<&Arc<Findings>>, inspected: bool) {
         let Some(known) = self.known.get_mut(id) else {
             return;

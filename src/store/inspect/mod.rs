@@ -16,7 +16,7 @@
 //!
 //! | Module | What it does |
 //! | --- | --- |
-//! | [`inspection`] | what is known of verbatim texts; rules, reports, sums |
+//! | [`inspection`] | the state of the inspection; rules, reports, sums |
 //! | [`run`] | inspects waiting texts; makes the merged output |
 //! | [`read`] | reads one text, and finds what is wrong with it |
 //! | [`merged_output`] | merges families of verbatim texts into the other families |

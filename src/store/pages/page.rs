@@ -360,7 +360,7 @@ impl Page {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the fragments, and drops what was made of them before.
+    /// Changes the fragments, and drops everything made from them.
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
         self.canonical = Rendition::default();
         self.first_head = OnceLock::new();

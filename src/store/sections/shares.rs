@@ -35,7 +35,7 @@ pub enum Owner {
 }
 
 impl Shares {
-    /// The shares of what is held now. Rejected writes are counted in `exceeded`.
+    /// Counts these sections. Rejected writes are counted in `exceeded`.
     pub fn new<'s>(
         limits: ShareLimits,
         exceeded: &Arc<ShareCounts>,

@@ -112,8 +112,8 @@ impl SectionTable {
         self.deadlines.are_due(now.tick)
     }
 
-    /// The id as the table has it, if it is known. Ids that share their name are
-    /// compared without reading it.
+    /// The table's own copy of the id, if it has one: ids that share their name are compared
+    /// without reading it.
     pub fn stored(&self, id: SectionId) -> SectionId {
         let stored = self.by_id.get_key_value(&id);
         stored.map_or(id, |(stored, _)| stored.clone())

@@ -110,7 +110,7 @@ fn restored(records: &Records, now: Now) -> (Store, Restored) {
     (store, restored.unwrap())
 }
 
-/// Everything that a store exposes and counts of what is kept.
+/// Everything that a store exposes and counts, as far as storage keeps it.
 fn seen(store: &Store, now: Now) -> String {
     let mut out = String::new();
     let snapshot = store.snapshot_with_natives();

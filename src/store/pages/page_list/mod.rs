@@ -125,10 +125,9 @@ impl<K: FragmentKey + Clone> PageList<K> {
         Some(self.entries.get(at)?.page.fragment(found.ok()?))
     }
 
-    /// Replaces the fragment under `key` by what `change` makes of its text, mostly
-    /// in place. `hint` is tried first to find it, and updated. Returns memory for
-    /// the caller to free, or `None` if there is no such fragment or `change`
-    /// returns no text.
+    /// Replaces the fragment under `key` by the result of `change`, mostly in place. `hint` is
+    /// tried first to find it, and updated. Returns memory for the caller to free, or `None` if
+    /// there is no such fragment or `change` returns no text.
     pub fn change_near<'t>(
         &mut self,
         key: &K,
