@@ -63,7 +63,7 @@ use router::Table;
 /// answered with 431.
 const BUFFER: usize = 64 << 10;
 
-/// What the connections of one listener share.
+/// The state that the connections of one listener share.
 #[derive(Debug)]
 pub struct Server {
     /// The routes of this listener.

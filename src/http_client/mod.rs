@@ -1,4 +1,4 @@
-//! What the poller and the sinks share for HTTP requests to other systems.
+//! HTTP requests to other systems: the parts that the poller and the sinks share.
 //!
 //! - [`tls`]: the `tls` table of a server; [`trust`]: how its certificate is verified;
 //! - [`credentials`]: users, tokens and headers, with secrets from files;

@@ -1,4 +1,4 @@
-//! Which server certificates are trusted.
+//! Decides which server certificates are trusted.
 
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ impl Journal {
     }
 
     /// Restores a state, and keeps its changes from now on. Call this before the state is
-    /// used, and before [`Journal::start`], which returns the error if its records cannot
+    /// used, and before [`Journal::check`], which returns the error if its records cannot
     /// be read.
     pub fn attach(&self, state: Arc<dyn Persistent>, now: Now) {
         let Some(shared) = self.shared() else {

@@ -19,7 +19,7 @@ use super::mapping::Matched;
 use super::statsd::ValueReader;
 use crate::registry::{KnownSeries, Update, ValueChange};
 
-/// The limit on lines. At the limit all are forgotten, and those in use are learned again.
+/// The limit on lines. Beyond it all are forgotten, and those in use are learned again.
 const MAX_LINES: usize = 32 << 10;
 
 /// Longer lines are not learned. With this limit, the lines of a socket take at most about

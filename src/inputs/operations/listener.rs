@@ -335,8 +335,8 @@ impl Operations {
 }
 
 impl ReadyOperations {
-    /// The number of connections that can be open at once: the permitted ones of each
-    /// socket, and closing ones, up to the number of one socket.
+    /// The limit on open connections: those permitted on each socket, and as many closing
+    /// ones as one socket may have open.
     pub fn connections(&self) -> usize {
         match self.streams.len() {
             0 => 0,

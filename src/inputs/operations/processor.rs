@@ -40,7 +40,7 @@ pub(super) struct Processor {
     pub(super) access: Option<Arc<Access>>,
     /// Decides how much each sender may send.
     pub(super) fairness: Arc<Fairness>,
-    /// The rules applied to changes before these are applied.
+    /// Shaping rules for changes.
     pub(super) shapes: Arc<Shapes>,
     /// Permits for connections that the proxy has ended but still reads: as many as for
     /// open connections of one socket.

@@ -113,8 +113,8 @@ async fn client_of(
                 reason,
                 &problem.to_string(),
             );
-            // The sender may have disconnected.
             let line = format!("error: {problem}\n");
+            // The sender may have disconnected.
             let _ = stream.write_all(line.as_bytes()).await;
             let _ = stream.shutdown().await;
             None

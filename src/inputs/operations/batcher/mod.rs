@@ -42,7 +42,7 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     source: &'b Source,
     /// Labels to add to every series.
     added: Arc<Vec<(String, String)>>,
-    /// The rules applied to series after labels are added.
+    /// Shaping rules, applied after labels are added.
     shaping: Shaping<'p>,
     /// The number of the next message.
     number: u64,

@@ -160,7 +160,7 @@ async fn addresses(
             let host = host.strip_suffix('.').unwrap_or(&host);
             Some(Address::Service(host.to_owned(), service.port))
         }
-        // A record of an alias.
+        // Other records, such as that of an alias.
         _ => None,
     });
     let mut addresses: Vec<Address> = addresses.collect();
