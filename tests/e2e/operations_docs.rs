@@ -208,26 +208,6 @@ fn the_document_has_every_setting_with_its_default() {
     assert_eq!(found, expected);
 }
 
-/// The metrics that it names are there, by these names.
-#[test]
-fn metrics_in_the_document_are_shown() {
-    let counting = Counting::start("");
-    // Some are there only where operations are sent on.
-    let sending_on = Counting::start("forward_to = \"udp://127.0.0.1:9\"\n");
-    let metrics = counting.proxy.metrics() + &sending_on.proxy.metrics();
-    let mut number = 0;
-    for row in DOCUMENT
-        .lines()
-        .filter(|line| line.starts_with("| `exporter_proxy_"))
-    {
-        number += 1;
-        let cell = code(row.split('|').nth(1).expect("a cell").trim());
-        let name = cell.split('{').next().expect("a name");
-        assert!(metrics.contains(&format!("# TYPE {name} ")), "{name}");
-    }
-    assert!(number > 4, "{number}");
-}
-
 #[test]
 fn links_in_the_document_lead_somewhere() {
     let anchors: Vec<String> = DOCUMENT
