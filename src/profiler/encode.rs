@@ -58,7 +58,7 @@ mod field {
     }
 }
 
-/// Encodes stacks, each with how often it was seen.
+/// Encodes stacks with their counts.
 pub fn encode(
     samples: impl IntoIterator<Item = (Frames, isize)>,
     start: SystemTime,
@@ -88,8 +88,8 @@ pub fn encode(
     Ok(gzip.finish()?.into())
 }
 
-/// A profile in the making. Texts, functions and locations are written once and then
-/// named by their number.
+/// A profile under construction. Strings, functions and locations are written once and then
+/// referred to by number.
 #[derive(Debug, Default)]
 struct Encoder {
     out: Vec<u8>,
@@ -115,7 +115,7 @@ impl Encoder {
         out
     }
 
-    /// Writes a stack, the innermost function first, as often as it was seen.
+    /// Writes a stack, the innermost function first, and how often it was seen.
     fn sample(&mut self, frames: &Frames, count: u64, period: u64) {
         let mut sample = Vec::new();
         for symbol in frames.frames.iter().flatten() {
@@ -139,7 +139,7 @@ impl Encoder {
         if let Some(id) = self.locations.get(&key) {
             return *id;
         }
-        // 0 is none.
+        // Number 0 means no location.
         let id = self.locations.len() as u64 + 1;
         self.locations.insert(key, id);
         let mut line = Vec::new();
@@ -177,7 +177,7 @@ impl Encoder {
         id
     }
 
-    /// The message, with all texts.
+    /// The whole message, with the table of strings.
     fn finish(mut self) -> Vec<u8> {
         let mut texts: Vec<(String, u64)> = self.texts.into_iter().collect();
         texts.sort_unstable_by_key(|(_, number)| *number);
@@ -196,7 +196,7 @@ pub mod tests {
 
     use super::*;
 
-    /// The message in a profile.
+    /// The decompressed message of a profile.
     pub fn decompressed(body: &[u8]) -> Vec<u8> {
         let mut message = Vec::new();
         GzDecoder::new(body).read_to_end(&mut message).unwrap();

@@ -1,8 +1,8 @@
 //! CPU profiles of this process: which functions its threads run while they use a
 //! processor, sampled by a timer of the system, in the format of `pprof`.
 //!
-//! The system has one such timer, so profiles are recorded one at a time. A profile that
-//! someone asks for comes before one of the background, which ends early.
+//! The system has one such timer, so profiles are recorded one at a time. A requested profile
+//! takes precedence over one in the background, which then ends early.
 
 mod encode;
 
@@ -17,13 +17,13 @@ use tokio::task::spawn_blocking;
 /// Samples in each second of processor time, as in Go.
 pub const FREQUENCY: i32 = 100;
 
-/// Code whose stack is not walked: it can hold a lock that this needs.
+/// Libraries whose frames are not walked: they can hold a lock that walking needs.
 const BLOCKED: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
 /// A profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// When it begins.
+    /// When recording began.
     pub start: SystemTime,
     /// Its length.
     pub duration: Duration,
@@ -34,7 +34,7 @@ pub struct Profile {
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// Someone else asked before.
+    /// Another request is being served.
     #[error("another profile is being recorded; ask again when it is complete")]
     Busy,
     /// The profiler cannot be used.
@@ -42,7 +42,7 @@ pub enum ProfileError {
     Failed(String),
 }
 
-/// The profiler. Programs that embed several proxies have one, too.
+/// The profiler of the process, which all embedded proxies share.
 pub static PROFILER: LazyLock<Profiler> = LazyLock::new(|| Profiler {
     timer: Mutex::new(()),
     asking: Semaphore::new(1),
@@ -52,16 +52,16 @@ pub static PROFILER: LazyLock<Profiler> = LazyLock::new(|| Profiler {
 /// Records profiles.
 #[derive(Debug)]
 pub struct Profiler {
-    /// The timer, for which those of the background wait.
+    /// The timer. Background profiles wait for it.
     timer: Mutex<()>,
-    /// Someone who asks.
+    /// The permit of the one request at a time.
     asking: Semaphore,
-    /// Whether someone waits for the timer.
+    /// Whether a request waits for the timer.
     is_asked: watch::Sender<bool>,
 }
 
 impl Profiler {
-    /// Records a profile for someone who waits, until `end` is ready.
+    /// Records a requested profile until `end` is ready.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Profiler {
         profile
     }
 
-    /// Records a profile in the background, until `end` is ready or someone asks for one.
+    /// Records a profile in the background, until `end` is ready or a profile is requested.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Profiler {
     }
 }
 
-/// Says that someone waits, until it is dropped.
+/// Marks that a request waits for the timer, until it is dropped.
 struct Asked<'a>(&'a watch::Sender<bool>);
 
 impl<'a> Asked<'a> {
@@ -124,13 +124,13 @@ async fn record(end: impl Future<Output = ()>) -> Result<Profile, ProfileError> 
         .build()
         .map_err(|problem| failed(&problem))?;
     end.await;
-    // Looking for the names of functions takes a second or more for the first profile.
+    // Looking up the names of functions takes a second or more for the first profile.
     let profile = spawn_blocking(move || finish(guard)).await;
     let profile = profile.map_err(|problem| failed(&problem))?;
     profile.map_err(|problem| failed(&problem))
 }
 
-/// Ends the sampling, and makes a profile of what was sampled.
+/// Ends sampling, and builds the profile.
 fn finish(guard: ProfilerGuard<'static>) -> pprof::Result<Profile> {
     let report = guard.report().build_unresolved()?;
     drop(guard);
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// Uses a processor until it is stopped.
+    /// Keeps a processor busy until it is stopped.
     #[inline(never)]
     fn burn_for_the_profiler(stop: &AtomicBool) -> u64 {
         let mut sum = 0_u64;
@@ -167,7 +167,7 @@ mod tests {
         sum
     }
 
-    /// There is one timer for all tests of this process.
+    /// All in one test: the tests of this process share one timer.
     #[tokio::test(flavor = "multi_thread")]
     async fn profiles_are_recorded_one_at_a_time_and_those_asked_for_come_first() {
         let stop = Arc::new(AtomicBool::new(false));
@@ -178,7 +178,7 @@ mod tests {
         let background = tokio::spawn(PROFILER.record_in_background(std::future::pending()));
         let (end, ended) = oneshot::channel::<()>();
         let asked = tokio::spawn(PROFILER.record(async { drop(ended.await) }));
-        // That of the background ends, since one is asked for.
+        // The background profile ends, since one was requested.
         background.await.unwrap().unwrap();
         let second = PROFILER.record(std::future::ready(())).await;
         assert!(matches!(second, Err(ProfileError::Busy)), "{second:?}");
@@ -191,7 +191,7 @@ mod tests {
         let text = encode::tests::decompressed(&profile.body);
         let name = b"burn_for_the_profiler";
         assert!(text.windows(name.len()).any(|part| part == name));
-        // A profile that is given up leaves nothing behind.
+        // A request that is dropped leaves nothing behind.
         drop(PROFILER.record(std::future::pending()));
         let next = PROFILER.record(std::future::ready(())).await;
         next.unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Counter;
 
-/// Upper bounds of the buckets in seconds, from a small response to the usual
-/// timeout of a scraper. Each bound adds a line for every handler to each scrape.
+/// Upper bounds of the buckets in seconds, from a small response to the usual timeout of a
+/// scraper. Each bound adds a line for every handler to each scrape.
 pub const BOUNDS: [f64; 6] = [0.001, 0.005, 0.025, 0.1, 1.0, 10.0];
 
 /// A histogram of durations. Recording one takes two additions.

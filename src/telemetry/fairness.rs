@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Counter, UsageGauge};
 
-/// What a limit counts together as one sender.
+/// The kind of sender that a limit applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
     /// An address, or a user of this machine.
@@ -29,7 +29,7 @@ impl Limited {
     }
 }
 
-/// What is limited each second.
+/// The resource that a rate limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// Bytes.
@@ -54,7 +54,7 @@ impl Resource {
     }
 }
 
-/// Counts of senders that exceed their rates.
+/// Counts of senders that exceed their rates, and of paused connections.
 #[derive(Debug, Default)]
 pub struct FairnessStats {
     /// By [`Limited`] and [`Resource`].

@@ -25,7 +25,7 @@ pub enum ListenerName {
 }
 
 impl ListenerName {
-    /// The setting that limits its connections.
+    /// The setting that limits the connections of this listener.
     pub fn setting(self) -> &'static str {
         match self {
             ListenerName::Tcp | ListenerName::Unix => "exporter.concurrent_requests",
@@ -38,7 +38,7 @@ impl ListenerName {
         }
     }
 
-    /// Sorted by label.
+    /// All listeners, sorted by label.
     pub const ALL: [ListenerName; 7] = [
         ListenerName::Http,
         ListenerName::Lifecycle,
@@ -74,9 +74,9 @@ pub struct ListenerStats {
     pub handshakes: Counter,
     /// Headers of the PROXY protocol.
     pub proxy_headers: ResultCounts,
-    /// By [`HandshakeFailure`].
+    /// Failed TLS handshakes, by [`HandshakeFailure`].
     failed_handshakes: [Counter; HandshakeFailure::ALL.len()],
-    /// By [`Eviction`].
+    /// Evicted connections, by [`Eviction`].
     evicted: [Counter; Eviction::ALL.len()],
     /// Open connections.
     pub open: AtomicUsize,

@@ -43,8 +43,8 @@ struct Row {
 pub type MessageCount = (&'static str, &'static str, u64);
 
 impl MessageStats {
-    /// Counts stored messages and their bytes, or one rejected message and the bytes
-    /// of it that were received.
+    /// Counts stored messages and their bytes, or one rejected message and the bytes of it that
+    /// were received.
     pub fn count(&self, format: WireFormat, result: Result<u64, Reason>, bytes: usize) {
         let row = &self.rows[format as usize];
         let (result, messages) = match result {

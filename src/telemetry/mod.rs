@@ -62,9 +62,9 @@ use crate::peer::Peer;
 pub struct Telemetry {
     /// When the process started.
     pub started: Now,
-    /// The limits that are shown beside the counts.
+    /// The limits, which are shown beside the counts.
     pub limits: Live<ConfiguredLimits>,
-    /// What the metrics of the process are called.
+    /// The names of the process metrics.
     pub process_names: Live<own::ProcessNames>,
     /// Polled targets.
     pub targets: Targets,
@@ -121,7 +121,7 @@ pub struct Telemetry {
     last_scrape: Mutex<Option<LastScrape>>,
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     sinks: Mutex<Vec<Arc<SinkStats>>>,
-    /// What is stored of sinks that are not configured.
+    /// Stored items of sinks that are not configured.
     pub unconfigured_sinks: Live<Vec<UnconfiguredSink>>,
     certificates: Mutex<Vec<Weak<CertificateStats>>>,
 }
@@ -136,7 +136,7 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// Raises the counter to `count`, a total that is kept elsewhere.
+    /// Raises the counter to `count`, a total that is counted elsewhere.
     pub fn raise_to(&self, count: u64) {
         self.0.fetch_max(count, Ordering::Relaxed);
     }
@@ -177,7 +177,7 @@ impl UsageGauge {
     }
 }
 
-/// A value that is set.
+/// A value that can be set.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicUsize);
 
@@ -193,12 +193,12 @@ impl Gauge {
     }
 }
 
-/// The last answer of `/metrics`.
+/// The last response of `/metrics`.
 #[derive(Debug, Clone, Copy)]
 pub struct LastScrape {
-    /// When it was answered.
+    /// When it was sent.
     pub at: Now,
-    /// Who asked.
+    /// The client.
     pub peer: Peer,
     /// Bytes of the body, as sent.
     pub bytes: u64,
@@ -295,7 +295,7 @@ impl Telemetry {
         *self.last_scrape_lock() = Some(scrape);
     }
 
-    /// The last answer of `/metrics`.
+    /// The last response of `/metrics`.
     pub fn last_scrape(&self) -> Option<LastScrape> {
         *self.last_scrape_lock()
     }

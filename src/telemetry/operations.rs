@@ -52,7 +52,7 @@ pub struct OperationStats {
     mapping: MappingStats,
 }
 
-/// What the rules for StatsD names made of lines.
+/// Results of the rules for StatsD names.
 #[derive(Debug, Default)]
 pub struct MappingStats {
     /// Lines that a rule gave a family.
@@ -61,15 +61,15 @@ pub struct MappingStats {
     pub dropped: Counter,
     /// Lines that no rule matched.
     pub unmapped: Counter,
-    /// Names that were remembered.
+    /// Names found in the cache.
     pub cache_hits: Counter,
-    /// Names that were compared with the rules.
+    /// Names that had to be compared with the rules.
     pub cache_misses: Counter,
     loaded: Live<Option<Arc<LoadedMapping>>>,
 }
 
 impl MappingStats {
-    /// Notes which rules are used from now on.
+    /// Sets the rules in use.
     pub fn load(&self, mapping: Option<Arc<LoadedMapping>>) {
         self.loaded.set(mapping);
     }
@@ -89,7 +89,7 @@ pub struct LoadedMapping {
 }
 
 impl LoadedMapping {
-    /// Rules, and the number of names that their cache holds.
+    /// A number of rules, and the shared count of names in their cache.
     pub fn new(rules: usize, cached: Arc<AtomicUsize>) -> Self {
         LoadedMapping { rules, cached }
     }
@@ -105,23 +105,23 @@ impl LoadedMapping {
 struct UdpLosses {
     /// The inodes of the open sockets. The kernel lists losses by inode.
     sockets: Vec<u64>,
-    /// What sockets had lost when they were closed; `None` before that, and if the kernel
+    /// The sum of the losses of closed sockets; `None` before one was closed, and if the kernel
     /// has no tables.
     closed: Option<u64>,
     last_read: Option<LossReading>,
 }
 
-/// A reading of the kernel's tables.
+/// One reading of the kernel's tables.
 #[derive(Debug, Clone, Copy)]
 struct LossReading {
     lost: Option<u64>,
-    /// The number of reads from UDP sockets at the time.
+    /// The number of reads from UDP sockets at that time.
     reads: u64,
     at: Instant,
 }
 
-/// How long a reading is good while no datagram arrives. The kernel also drops
-/// damaged datagrams, and those leave nothing to read.
+/// How long a reading is valid while no datagram arrives. The kernel also drops damaged
+/// datagrams, which leave nothing to read.
 const MAX_READING_AGE: Duration = Duration::from_secs(10);
 
 /// Counts of one transport.
@@ -136,14 +136,14 @@ struct TransportStats {
 }
 
 impl OperationStats {
-    /// Notes that a socket of this transport is configured. Only then are its
-    /// counts exposed.
+    /// Records that a socket of this transport is configured. Only then are its counts
+    /// exposed.
     pub fn use_transport(&self, transport: Transport) {
         self.of(transport).used.store(true, Ordering::Relaxed);
     }
 
-    /// Adds a UDP socket, by its inode, to those whose losses are counted, until what is
-    /// returned is dropped. Drop it before the socket: the kernel lists open ones only.
+    /// Counts the losses of a UDP socket, named by its inode, until the returned value is
+    /// dropped. Drop that before the socket: the kernel lists open sockets only.
     pub fn add_udp_socket(self: &Arc<Self>, inode: u64) -> CountedUdpSocket {
         let mut losses = self.udp_losses();
         losses.sockets.push(inode);
@@ -184,17 +184,17 @@ impl OperationStats {
         self.of(transport).messages.count(Err(reason), 1);
     }
 
-    /// Notes that operations are forwarded to a sink, or to none.
+    /// Sets the sink that operations are forwarded to, if there is one.
     pub fn forward_to(&self, sink: Option<&Arc<SinkStats>>) {
         self.forwarded.set_shared(sink.cloned().unwrap_or_default());
     }
 
-    /// The sink that operations are forwarded to; one that did nothing if there is none.
+    /// The sink that operations are forwarded to; without one, empty statistics.
     pub fn forwarded(&self) -> Arc<SinkStats> {
         self.forwarded.load()
     }
 
-    /// What the rules for StatsD names made of lines.
+    /// Results of the rules for StatsD names.
     pub fn mapping(&self) -> &MappingStats {
         &self.mapping
     }
@@ -225,9 +225,8 @@ impl OperationStats {
     /// were full, closed ones included. `None` if there was no such socket, or if the
     /// kernel has no tables.
     ///
-    /// Listing all sockets takes the kernel long. So the tables are read again
-    /// only after a datagram arrived, since a full buffer always has some to
-    /// read, or after a while.
+    /// Listing all sockets takes the kernel long. So the tables are read again only after a
+    /// datagram arrived, since a full buffer always has some to read, or after a while.
     pub(super) fn lost(&self, now: Instant) -> Option<u64> {
         self.lost_by(now, udp_tables)
     }
@@ -271,7 +270,7 @@ impl OperationStats {
     }
 }
 
-/// A UDP socket whose losses are counted. Dropping it adds them up for the last time.
+/// A UDP socket whose losses are counted. Dropping it reads them for the last time.
 #[derive(Debug)]
 pub struct CountedUdpSocket {
     stats: Arc<OperationStats>,

@@ -35,7 +35,7 @@ impl Process {
             }),
             resident_bytes: field(&status, "VmRSS:").map(|kilobytes| kilobytes * 1024),
             virtual_bytes: field(&status, "VmSize:").map(|kilobytes| kilobytes * 1024),
-            // The directory being read is one of them.
+            // One of them is the directory that is being read.
             open_fds: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|entries| (entries.count() as u64).saturating_sub(1)),

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::{Counter, Gauge, ResultCounts, UsageGauge};
 use crate::reason::Reason;
 
-/// The method of a request that takes a body or changes something, as pushes are
-/// counted by it.
+/// The kind of a request that takes a body or changes something, by which pushes are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushMethod {
     /// A push that is aggregated: `/metrics{/<label>/<value>}`.

@@ -37,8 +37,8 @@ impl RateLimit {
         Some(std::mem::take(&mut self.suppressed))
     }
 
-    /// Takes the number of suppressed lines, if there are any and a line that
-    /// reports them is allowed. `force` allows it in any case.
+    /// Takes the number of suppressed lines, if there are any and a line that reports them is
+    /// allowed. `force` allows it in any case.
     pub fn take_suppressed(&mut self, now: Instant, force: bool) -> Option<u64> {
         if self.suppressed == 0 || !(self.has_token(now) || force) {
             return None;
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(limit.take_suppressed(later + INTERVAL, true), None);
         assert_eq!(limit.allow(later + INTERVAL), None);
         assert_eq!(limit.take_suppressed(later + INTERVAL, true), Some(1));
-        // A long pause allows one burst, and no more.
+        // A long pause allows only one burst.
         let much_later = later + INTERVAL * 10 * BURST;
         let allowed = (0..2 * BURST).filter(|_| limit.allow(much_later).is_some());
         assert_eq!(allowed.count(), BURST as usize);

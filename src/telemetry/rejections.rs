@@ -1,5 +1,5 @@
-//! The last rejections, for people who look at what senders do wrong. They belong to the
-//! process, as the log does.
+//! The last rejections, for people who investigate senders' mistakes. They belong to the process,
+//! as the log does.
 
 use std::collections::VecDeque;
 use std::fmt::Arguments;
@@ -13,10 +13,10 @@ use crate::reason::Reason;
 /// The number of rejections that are kept.
 const MAX_KEPT: usize = 20;
 
-/// The rejections that are kept at once. Many in a row say no more than some.
+/// The burst of rejections that is kept. Many in a row say no more than some.
 const BURST: u32 = 20;
 
-/// After the burst, one rejection is kept in this time.
+/// The time after which one more rejection is kept, once the burst is used up.
 const REFILL: Duration = Duration::from_millis(100);
 
 /// A message or request that was rejected.
@@ -24,7 +24,7 @@ const REFILL: Duration = Duration::from_millis(100);
 pub struct RecentRejection {
     /// When it was rejected.
     pub at: Now,
-    /// What was sent, and who sent it.
+    /// The message or request, and its sender.
     pub what: String,
     /// Why it was rejected.
     pub reason: Reason,
@@ -47,7 +47,7 @@ fn lock() -> MutexGuard<'static, Recent> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a rejection, unless there are too many.
+/// Keeps a rejection, unless there are too many at once.
 pub(super) fn note(what: Arguments<'_>, reason: Reason, message: &str) {
     let now = Now::read();
     if lock().limit.allow(now.tick).is_none() {
@@ -86,7 +86,7 @@ mod tests {
         }
         let found = last();
         assert!(found.len() <= MAX_KEPT);
-        // Tests run at the same time, and others are rejected too.
+        // Tests run concurrently, and others reject, too.
         let ours = found.iter().find(|it| it.what.starts_with("request "));
         assert_eq!(ours.unwrap().reason, Reason::TooLarge);
     }

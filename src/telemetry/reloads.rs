@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Counter, Gauge};
 use crate::clock::Now;
 
-/// What became of reloads of the configuration. The start counts as one that succeeded.
+/// Results of reloads of the configuration. The start counts as a successful one.
 #[derive(Debug)]
 pub struct ReloadStats {
     /// Reloads that succeeded.
     pub ok: Counter,
     /// Reloads that were refused.
     pub refused: Counter,
-    /// The number of settings of the file that differ from those in use and need a restart.
+    /// The number of changed settings in the file that need a restart.
     pub restart_settings: Gauge,
     restart_names: Mutex<Vec<&'static str>>,
     /// Why the last reload was refused, if it was.
     refusal: Mutex<Option<Arc<str>>>,
     last_succeeded: AtomicBool,
-    /// Milliseconds since 1970.
+    /// When a reload last succeeded, in milliseconds since 1970.
     last_success: AtomicU64,
 }
 

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use super::Counter;
 
-/// What the collection of series counts.
+/// Counts of the collection of series.
 #[derive(Debug, Default)]
 pub struct RemoteWriteStats {
-    /// Samples that were queued, without markers of staleness.
+    /// Queued samples, without staleness markers.
     pub samples: Counter,
-    /// Native histograms that were queued.
+    /// Queued native histograms.
     pub histograms: Counter,
-    /// Exemplars that were queued.
+    /// Queued exemplars.
     pub exemplars: Counter,
-    /// Markers of staleness that were queued.
+    /// Queued staleness markers.
     pub stale_markers: Counter,
-    /// What a server of protocol 2.0 did not take, by its own count.
+    /// Points that a server of protocol 2.0 did not take, by its own count.
     pub unwritten: Counter,
     /// Series that are not sent because another one has the same labels, each counted when it
     /// was found.
@@ -25,7 +25,7 @@ pub struct RemoteWriteStats {
     /// found.
     pub nameless_series: Counter,
     series: AtomicUsize,
-    /// Nanoseconds of the last collection.
+    /// Duration of the last collection, in nanoseconds.
     collection: AtomicU64,
 }
 

@@ -43,9 +43,8 @@ impl ResultCounts {
         self.failed[reason as usize].value()
     }
 
-    /// Results and their counts, sorted by result. Success is always included, so
-    /// that its rate is right from the first one. A failure is included once it was
-    /// counted.
+    /// Results and their counts, sorted by result. Success is always included, so that its rate
+    /// is right from the first event; a failure is included once it was counted.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         let failures = Reason::ALL.iter().zip(&self.failed);
         let failures = failures.map(|(reason, count)| (reason.as_str(), count.value()));

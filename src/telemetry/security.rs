@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{Counter, ListenerName, ResultCounts};
 use crate::reason::Reason;
 
-/// What a sender authenticates by.
+/// What a sender shows to authenticate itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
     /// Its connection: the address, or the process at the other end of a Unix socket.
@@ -41,16 +41,16 @@ impl Credential {
 /// Counts of authentication.
 #[derive(Debug, Default)]
 pub struct SecurityStats {
-    /// Passwords compared with a hash. Those that are remembered are not.
+    /// Passwords compared with a hash; remembered ones are not counted.
     pub password_checks: Counter,
-    /// Whether a file of `[web]` was changed and the new text is not in use, because it
-    /// is wrong or cannot be read.
+    /// Whether a changed file of `[web]` is not in use, because it is invalid or cannot be
+    /// read.
     pub file_is_stale: AtomicBool,
-    /// By [`Credential`].
+    /// Results, by [`Credential`].
     results: [ResultCounts; Credential::ALL.len()],
-    /// In the order of [`ListenerName::ALL`]: whether anyone on the network can write.
+    /// Whether anyone on the network can write, in the order of [`ListenerName::ALL`].
     open: [AtomicBool; ListenerName::ALL.len()],
-    /// The same for operations over UDP.
+    /// Whether anyone on the network can write over UDP.
     open_udp: AtomicBool,
 }
 
@@ -70,7 +70,7 @@ impl SecurityStats {
         counts.collect()
     }
 
-    /// Forgets which listeners are open, before all are looked at again.
+    /// Forgets which listeners are open, before all are checked again.
     pub fn clear_open(&self) {
         for open in self.open.iter().chain([&self.open_udp]) {
             open.store(false, Ordering::Relaxed);

@@ -112,7 +112,7 @@ impl LogEvent {
         }
     }
 
-    /// What a number of its lines is called.
+    /// The noun for a number of such lines.
     fn name(self, count: u64) -> &'static str {
         let (one, several) = match self {
             LogEvent::MessageRejected => ("rejected message", "rejected messages"),
@@ -144,10 +144,10 @@ impl LogEvent {
 /// The lines of each kind that are written at once.
 const BURST: u32 = 20;
 
-/// After the burst, one line of each kind is written in this time.
+/// The time in which one line of each kind is written after the burst.
 const REFILL: Duration = Duration::from_millis(500);
 
-/// The limit of each kind. The log belongs to the process, and so do its limits.
+/// The limit of each kind. As the log, they belong to the process.
 static LIMITS: [Mutex<RateLimit>; LogEvent::ALL.len()] =
     [const { Mutex::new(RateLimit::new(BURST, REFILL)) }; LogEvent::ALL.len()];
 
@@ -156,8 +156,8 @@ fn limit(event: LogEvent) -> MutexGuard<'static, RateLimit> {
     limit.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a line is about, which its message says too: fields for programs that read the log
-/// (`log.format = "json"`).
+/// The subject of a line. Its message names it, too; these are fields for programs that read the
+/// log (`log.format = "json"`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct About<'a> {
     peer: Option<Peer>,
@@ -173,7 +173,7 @@ impl<'a> About<'a> {
         reason: None,
     };
 
-    /// What `peer` sent or asked for.
+    /// Something that `peer` sent or asked for.
     pub fn peer(peer: Peer) -> Self {
         About {
             peer: Some(peer),
@@ -181,7 +181,7 @@ impl<'a> About<'a> {
         }
     }
 
-    /// The `name` of an app, a target or something else, the word for which is `kind`.
+    /// The `name` of an app, a target or the like; `kind` is the word for it.
     #[must_use]
     pub fn named(self, kind: &'static str, name: &'a str) -> Self {
         About {
@@ -190,7 +190,7 @@ impl<'a> About<'a> {
         }
     }
 
-    /// Why something failed.
+    /// The reason of a failure.
     #[must_use]
     pub fn reason(self, reason: Reason) -> Self {
         About {
@@ -203,7 +203,7 @@ impl<'a> About<'a> {
 /// The fields of a line.
 struct Fields<'a> {
     about: About<'a>,
-    /// Lines of the same kind that were not written since the last one.
+    /// Lines of the same kind that were suppressed since the last one.
     suppressed: u64,
 }
 
@@ -252,7 +252,7 @@ pub fn write(event: LogEvent, about: About<'_>, message: Arguments<'_>) -> bool 
     true
 }
 
-/// Writes a line at `debug`, with what was sent, for one that was written without.
+/// Writes a second line at `debug`, which quotes what was sent.
 pub fn write_details(event: LogEvent, about: About<'_>, message: Arguments<'_>) {
     let fields = Fields {
         about,

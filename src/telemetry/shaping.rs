@@ -2,7 +2,7 @@
 
 use super::Counter;
 
-/// What shaping has done to the metrics that arrived.
+/// Effects of shaping on the metrics that arrived.
 #[derive(Debug, Default)]
 pub struct ShapingStats {
     /// Samples and updates that were dropped.

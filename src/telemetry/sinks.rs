@@ -16,7 +16,7 @@ pub struct SinkStats {
     pub name: String,
     /// The type of the sink.
     pub kind: &'static str,
-    /// Limit of `queued`.
+    /// The limit of `queued`.
     pub max_queued: Gauge,
     /// Items by result: `ok` once delivered, or the reason they were dropped.
     pub items: ResultCounts,
@@ -24,13 +24,13 @@ pub struct SinkStats {
     pub queued: UsageGauge,
     /// Items that wait, including those being sent.
     pub queued_items: UsageGauge,
-    /// What a sink of the type `remote_write` counts besides.
+    /// Further counts of a sink of the type `remote_write`.
     pub remote_write: RemoteWriteStats,
     oldest: Mutex<Option<Instant>>,
     health: Mutex<SinkHealth>,
 }
 
-/// What is stored of a sink that is not configured.
+/// Stored items of a sink that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnconfiguredSink {
     /// The name that it had.
@@ -39,7 +39,7 @@ pub struct UnconfiguredSink {
     pub kind: String,
     /// Items that were not sent.
     pub items: usize,
-    /// Their bytes.
+    /// Bytes of these items.
     pub bytes: usize,
 }
 
@@ -52,7 +52,7 @@ pub struct SinkHealth {
     pub failing_since: Option<Now>,
     /// When the other system last took something.
     pub last_success: Option<Now>,
-    /// When something last failed or was refused, and why. It can quote the other system.
+    /// When something last failed or was refused, and why. May quote the other system.
     pub last_error: Option<(Now, String)>,
     /// Requests that failed and are repeated.
     pub failures: u64,
@@ -127,17 +127,17 @@ impl SinkStats {
         self.oldest_lock().get_or_insert(now);
     }
 
-    /// Records since when the oldest item waits.
+    /// Records when the oldest waiting item was queued.
     pub fn note_oldest(&self, since: Option<Instant>) {
         *self.oldest_lock() = since;
     }
 
-    /// Since when the oldest item waits.
+    /// When the oldest waiting item was queued.
     pub fn oldest(&self) -> Option<Instant> {
         *self.oldest_lock()
     }
 
-    /// Records that the other system took something. Returns for how long it had failed.
+    /// Records that the other system took something. Returns how long it had failed before.
     pub fn note_success(&self, now: Now) -> Option<Duration> {
         let mut health = self.health_lock();
         health.state = SinkState::Working;

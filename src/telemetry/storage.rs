@@ -15,7 +15,7 @@ pub struct StorageStats {
     pub is_failing: Gauge,
     /// Bytes on the disk.
     pub disk_bytes: Gauge,
-    /// Bytes that were taken and wait until they can be written.
+    /// Bytes of changes that wait until they can be written.
     pub pending_bytes: Gauge,
     /// Records restored at start.
     pub restored: Gauge,
@@ -29,7 +29,7 @@ pub struct StorageStats {
     pub sync_durations: DurationHistogram,
     /// Records written.
     pub written_records: Counter,
-    /// Bytes of their keys and values.
+    /// Bytes of the keys and values of written records.
     pub written_bytes: Counter,
     /// Pushes over HTTP that were applied and answered before they were stored.
     pub unkept: Counter,

@@ -1,4 +1,4 @@
-//! Statistics of polled targets, and of where they are found.
+//! Statistics of polled targets and of discoveries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::exposition::{LabelText, counted};
 use crate::reason::Reason;
 
-/// The longest time after the start for which readiness waits for first polls.
+/// The longest time that readiness waits for first polls after the start.
 const MAX_FIRST_POLLS: Duration = Duration::from_secs(10);
 
 /// The most names in a list for people.
@@ -20,17 +20,17 @@ const MAX_LISTED: usize = 10;
 #[derive(Debug, Default)]
 pub struct Targets {
     all: Mutex<All>,
-    /// Whether first polls are no longer waited for.
+    /// Whether readiness no longer waits for first polls.
     are_tried: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct All {
-    /// By name, and by a number in the order in which they were added: a target that replaces
-    /// another of its name is there beside it for a moment.
+    /// By name, and by a number that counts additions: when a target replaces another of its
+    /// name, both are here for a moment.
     targets: BTreeMap<(Arc<str>, u64), Arc<TargetStats>>,
     next: u64,
-    /// In the order of the configuration.
+    /// The discoveries, in the order of the configuration.
     discoveries: Vec<Arc<DiscoveryStats>>,
 }
 
@@ -61,8 +61,7 @@ impl Targets {
         self.lock().discoveries.clone()
     }
 
-    /// The statistics of all targets by name. A target that replaces another of its name
-    /// hides it.
+    /// The statistics of all targets by name. Of two with one name, the newer one.
     pub fn by_name(&self) -> BTreeMap<Arc<str>, Arc<TargetStats>> {
         let all = self.lock();
         let targets = all.targets.values();
@@ -79,9 +78,8 @@ impl Targets {
         named.last().map(|(_, stats)| Arc::clone(stats))
     }
 
-    /// What readiness waits for after the start, for people: discoveries without a first
-    /// result, and targets that were not polled once. Once there are none, or after some
-    /// seconds, it waits no longer.
+    /// What readiness still waits for after the start, for people: discoveries without a first
+    /// result, and targets that have not been polled. After some seconds it waits for nothing.
     pub fn untried(&self, started: Now, now: Now) -> Option<String> {
         if self.are_tried.load(Ordering::Relaxed) {
             return None;
@@ -96,7 +94,7 @@ impl Targets {
             return Some(format!("waiting for the first targets of {name}"));
         }
         let targets = self.by_name();
-        // Those that scrapes poll wait for these.
+        // Targets that are polled only by scrapes do not count.
         let is_untried =
             |it: &&Arc<TargetStats>| it.polls().success.is_none() && it.info().interval.is_some();
         let untried = || targets.values().filter(is_untried);
@@ -128,21 +126,21 @@ pub struct TargetStats {
     /// The name of the target.
     pub name: Arc<str>,
     serial: u64,
-    /// What it is polled as.
+    /// The settings that it is polled with.
     info: Mutex<Arc<TargetInfo>>,
     polls: Mutex<Polls>,
     /// The last polls, oldest first.
     recent: Mutex<VecDeque<PollRecord>>,
 }
 
-/// What a target is polled as.
+/// The settings that a target is polled with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetInfo {
     /// The URL, without secrets.
     pub url: Arc<str>,
     /// The labels of its samples.
     pub labels: LabelText,
-    /// The setting that names the target, or the discovery and list that it was found in.
+    /// The setting that names the target, or the discovery and list that found it.
     pub found_in: Arc<str>,
     /// From the start of one poll to the start of the next; `None` if scrapes poll it.
     pub interval: Option<Duration>,
@@ -165,8 +163,8 @@ pub struct Polls {
     pub samples: usize,
     /// When the file of that text was modified, in seconds since 1970; `None` for other targets.
     pub modified: Option<f64>,
-    /// Polls by result, sorted: `ok`, or the reason for failure. Most targets have one, for which a
-    /// map would take a multiple of the memory.
+    /// Polls by result, sorted: `ok`, or the reason for failure. Most targets have one result, for
+    /// which a map would take several times the memory.
     pub results: Vec<(&'static str, u64)>,
 }
 
@@ -196,13 +194,13 @@ impl TargetStats {
         }
     }
 
-    /// What the target is polled as.
+    /// The settings that the target is polled with.
     pub fn info(&self) -> Arc<TargetInfo> {
         let info = self.info.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&info)
     }
 
-    /// Replaces what the target is polled as.
+    /// Replaces the settings that the target is polled with.
     pub fn set_info(&self, info: Arc<TargetInfo>) {
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
     }
@@ -276,9 +274,9 @@ pub struct DiscoveryStats {
 pub struct DiscoveryState {
     /// Targets that are polled.
     pub targets: usize,
-    /// Entries that are not polled, because they are wrong or beyond the limit.
+    /// Entries that are not polled, because they are invalid or beyond the limit.
     pub rejected: usize,
-    /// Why, for the first of these.
+    /// The reasons, for the first of these entries.
     pub rejections: Vec<String>,
     /// Entries that `relabel` drops.
     pub dropped: usize,
@@ -300,7 +298,7 @@ impl DiscoveryState {
         }
     }
 
-    /// The word for that: `waiting`, `working` or `failing`.
+    /// The word for the state: `waiting`, `working` or `failing`.
     pub fn word(&self) -> &'static str {
         match self.success() {
             None => "waiting",
@@ -334,7 +332,7 @@ impl DiscoveryStats {
         before
     }
 
-    /// Records what is polled, and what is not.
+    /// Records the polled targets, and the entries that are not polled.
     pub fn record_targets(
         &self,
         (targets, dropped): (usize, usize),
@@ -388,7 +386,7 @@ mod tests {
         assert_eq!(waiting(at(9)).as_deref(), Some(one));
         b.record(Ok(()), Duration::ZERO, at(1));
         assert_eq!(waiting(at(9)), None);
-        // Targets of a later reload do not count.
+        // Targets that a later reload adds do not count.
         targets.add("c", info());
         assert_eq!(waiting(at(9)), None);
 
@@ -400,7 +398,7 @@ mod tests {
         let message = targets.untried(started, at(9)).expect("it waits");
         assert!(message.ends_with(": t00, t01, t02, t03, t04, t05, t06, t07, t08, t09, ..."));
         assert_eq!(targets.untried(started, at(10)), None);
-        // It stays ready.
+        // It stays ready from then on.
         assert_eq!(targets.untried(started, at(9)), None);
     }
 

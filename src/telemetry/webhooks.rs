@@ -10,7 +10,7 @@ use crate::reason::Reason;
 /// freely.
 const MAX_SERIES: usize = 1000;
 
-/// Replaces the names beyond [`MAX_SERIES`]. It adds one series for each kind and
+/// Replaces names once there are [`MAX_SERIES`] series. It adds one series for each kind and
 /// status.
 const OTHER: &str = "(other)";
 
@@ -25,8 +25,8 @@ pub struct WebhookStats {
     rejected: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
-/// The labels by which webhooks are counted. Kinds and statuses are small fixed
-/// sets. The caller keeps names short.
+/// The labels by which webhooks are counted. Kinds and statuses come from small fixed sets. The
+/// caller keeps names short.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WebhookLabels {
     /// The name of the alert.
@@ -35,7 +35,7 @@ pub struct WebhookLabels {
     pub kind: &'static str,
     /// The receiver that the sender names.
     pub receiver: String,
-    /// Such as `firing` or `resolved`.
+    /// The status, such as `firing` or `resolved`.
     pub status: &'static str,
 }
 

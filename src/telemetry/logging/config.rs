@@ -1,4 +1,4 @@
-//! `[log]`: what is logged, and how a line is written.
+//! `[log]`: the level and the format of the log.
 
 use log::LevelFilter;
 use serde::Serialize;
@@ -10,23 +10,23 @@ use crate::settings::value::{choice, text};
 /// The settings of `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// How a line is written.
+    /// The format of a line.
     pub format: Format,
-    /// What is logged, unless `RUST_LOG` says otherwise: in its syntax, and valid.
+    /// The level, in the syntax of `RUST_LOG`, which overrides it. Valid.
     pub level: String,
 }
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// For people: `[time level target] message`.
     Text,
-    /// For programs: an object a line.
+    /// For programs: a JSON object on each line.
     Json,
 }
 
-/// The level if nothing else is set.
+/// The default level.
 const DEFAULT_LEVEL: &str = "info";
 
 impl Default for Config {
@@ -50,8 +50,8 @@ pub fn read(mut table: Table<'_>) -> Config {
     config
 }
 
-/// Levels by log target, as in `RUST_LOG`, but with errors: there, a misspelt level selects a
-/// target of that name.
+/// Reads levels by log target, in the syntax of `RUST_LOG`, but reports errors: `RUST_LOG` takes
+/// a misspelt level for a target of that name.
 fn level(node: &Node) -> Result<String, String> {
     let written = text(node)?;
     for item in written.split(',') {

@@ -69,8 +69,8 @@ fn failed(_: serde_json::Error) -> kv::Error {
     kv::Error::msg("the log cannot be written")
 }
 
-/// Escapes characters that change how others are shown, as JSON allows for any character. So a
-/// line looks in a terminal as it is.
+/// Escapes characters that change how others are shown, which JSON allows for any character. So a
+/// terminal shows a line as it is.
 struct Visible(CompactFormatter);
 
 impl Formatter for Visible {

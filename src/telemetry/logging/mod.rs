@@ -16,14 +16,14 @@ use self::config::{Config, Format};
 use super::{dates, escaped};
 use crate::clock;
 
-/// The logger of the process: that of the settings in use.
+/// The logger of the process, with the settings in use.
 static LOGGER: OnceLock<Current> = OnceLock::new();
 
 /// Starts logging. `RUST_LOG` selects what is logged, otherwise `log.level`.
 ///
 /// # Panics
 ///
-/// Something else logs in this process already.
+/// Something else in this process already logs.
 pub fn init(config: &Config) {
     let (logger, level) = logger(config);
     let current = LOGGER.get_or_init(|| Current(ArcSwap::from_pointee(logger)));
@@ -31,7 +31,7 @@ pub fn init(config: &Config) {
     log::set_max_level(level);
 }
 
-/// Uses other settings from now on. Where the log is that of an embedding program, nothing changes.
+/// Applies changed settings. If the log belongs to an embedding program, nothing changes.
 pub fn apply(config: &Config) {
     if let Some(current) = LOGGER.get() {
         let (logger, level) = logger(config);
@@ -57,7 +57,7 @@ impl Log for Current {
     }
 }
 
-/// The logger for these settings, and the most that it logs.
+/// The logger for these settings, and the highest level that it logs.
 fn logger(config: &Config) -> (Logger, LevelFilter) {
     let format = match config.format {
         Format::Text => write_text,
@@ -67,9 +67,9 @@ fn logger(config: &Config) -> (Logger, LevelFilter) {
         // The verifier logs every rejected certificate as an error at every poll.
         // The poller logs it once, with the target's name.
         .filter_module("rustls_platform_verifier", LevelFilter::Off)
-        // It says when each profile begins and ends.
+        // The profiler logs the begin and end of each profile.
         .filter_module("pprof", LevelFilter::Off)
-        // Storage reports its engine's errors, with the directory and what follows.
+        // Storage itself reports its engine's errors, with the directory and the consequences.
         .filter_module("fjall", LevelFilter::Off)
         .filter_module("lsm_tree", LevelFilter::Off)
         .format(format)

@@ -6,8 +6,8 @@ use crate::exposition::{FamilyBuilder, FamilyText, Kind};
 #[derive(Debug, Default)]
 pub struct OwnFamilies {
     built: Vec<FamilyText>,
-    /// The family that samples are added to. It is built when the next one begins:
-    /// a builder takes more memory than its family, and there are many samples.
+    /// The family that samples are added to. It is built as soon as the next one begins: a
+    /// builder takes more memory than its family, and there are many samples.
     current: Option<FamilyBuilder>,
 }
 

@@ -1,4 +1,4 @@
-//! What is limited: gauges of use, each with a gauge of its limit.
+//! Gauges of limited resources, each with a gauge of its limit.
 
 use super::families::OwnFamilies;
 use crate::exposition::Kind;
@@ -10,7 +10,7 @@ use crate::telemetry::Telemetry;
 pub struct LimitedGauge {
     name: &'static str,
     help: &'static str,
-    /// What is used now.
+    /// The used amount.
     pub value: usize,
     /// The name of the gauge of the limit.
     max_name: &'static str,
@@ -18,13 +18,13 @@ pub struct LimitedGauge {
     pub setting: &'static str,
     /// The limit.
     pub max: usize,
-    /// What is limited, in a few words for people.
+    /// The resource, in a few words for people.
     pub title: &'static str,
     /// Whether bytes are counted.
     pub is_bytes: bool,
 }
 
-/// All of them. Every value is a count that is kept up to date; nothing is counted here.
+/// All gauges. Each reads a count that is kept up to date; none counts here.
 pub fn all(telemetry: &Telemetry, store: &Store) -> Vec<LimitedGauge> {
     let limits = telemetry.limits.load();
     let totals = store.totals();
@@ -156,7 +156,7 @@ pub fn all(telemetry: &Telemetry, store: &Store) -> Vec<LimitedGauge> {
     all
 }
 
-/// Writes all of them.
+/// Writes all gauges.
 pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
     for gauge in all(telemetry, store) {
         out.family(gauge.name, Kind::Gauge, gauge.help)

@@ -49,7 +49,7 @@ type MessageFamily = (
     fn(&MessageStats) -> Vec<MessageCount>,
 );
 
-/// What the metrics of the process are called.
+/// The names of the process metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum ProcessNames {
     /// `exporter_proxy_process_*`, which no app exposes.
@@ -60,7 +60,7 @@ pub enum ProcessNames {
     /// these too; a series that an app exposes is left out.
     #[serde(rename = "process")]
     Usual,
-    /// They are left out.
+    /// No process metrics.
     #[serde(rename = "off")]
     Off,
 }
@@ -279,7 +279,7 @@ fn operations(out: &mut OwnFamilies, telemetry: &Telemetry, now: Now) {
     }
 }
 
-/// Without rules there is nothing to show.
+/// Writes nothing without rules.
 fn statsd_mapping(out: &mut OwnFamilies, stats: &OperationStats) {
     let stats = stats.mapping();
     let Some(loaded) = stats.loaded() else {

@@ -7,8 +7,8 @@ use crate::exposition::Kind;
 use crate::store::Store;
 use crate::telemetry::process::Process;
 
-/// Writes the metrics that the operating system provides. Where an app exposes a
-/// series of the usual name, ours gets the prefix `exporter_proxy_`.
+/// Writes the metrics that the operating system provides. If an app exposes a series of the
+/// usual name, the proxy's own gets the prefix `exporter_proxy_`.
 pub fn write(out: &mut OwnFamilies, started: Now, names: ProcessNames, store: &Store) {
     if names == ProcessNames::Off {
         return;
