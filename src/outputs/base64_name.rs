@@ -1,5 +1,5 @@
-//! Names in base64, for paths that any client sends as they are: some encode special characters
-//! of a path and some do not, and slashes would end a segment.
+//! Names in base64, for paths that every client sends unchanged: some clients encode special
+//! characters of a path and some do not, and a slash would end a segment.
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -18,7 +18,7 @@ pub fn encoded(name: &str) -> String {
     ENGINE.encode(name)
 }
 
-/// The name that is written in base64; `None` if it is not valid.
+/// Decodes a name in base64; `None` if it is not valid.
 pub fn decoded(base64: &str) -> Option<String> {
     String::from_utf8(ENGINE.decode(base64).ok()?).ok()
 }

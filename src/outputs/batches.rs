@@ -9,7 +9,7 @@ use crate::store::{Section, SectionId, Store};
 /// The number of sections that are read from the store at once.
 pub const PAGE_SECTIONS: usize = 256;
 
-/// All sections in order, or those that are chosen, in batches of bounded size.
+/// All sections in order, or the chosen ones, in batches of bounded size.
 #[derive(Debug)]
 pub struct SectionBatches {
     store: Arc<Store>,
@@ -17,7 +17,7 @@ pub struct SectionBatches {
     max_bytes: usize,
     page: Peekable<vec::IntoIter<(SectionId, Section)>>,
     last: Option<SectionId>,
-    /// The chosen sections that are not yet read; `None` for all.
+    /// The chosen sections that have not been read yet; `None` for all.
     chosen: Option<vec::IntoIter<SectionId>>,
 }
 
@@ -33,7 +33,7 @@ impl SectionBatches {
         }
     }
 
-    /// These sections. Those that are gone are left out.
+    /// These sections. Those that no longer exist are left out.
     pub fn of(store: &Arc<Store>, ids: Vec<SectionId>, max_bytes: usize) -> Self {
         SectionBatches {
             chosen: Some(ids.into_iter()),
@@ -41,7 +41,7 @@ impl SectionBatches {
         }
     }
 
-    /// Reads more sections. None are left if it returns nothing.
+    /// Reads more sections. Returns nothing at the end.
     fn read_page(&mut self) -> Vec<(SectionId, Section)> {
         let Some(chosen) = &mut self.chosen else {
             let page = self.store.sections(self.last.as_ref(), PAGE_SECTIONS);

@@ -108,7 +108,7 @@ fn shown(body: &Bytes, content_type: &str) -> String {
     if size > MAX_SHOWN {
         return format!("(a body of {size} bytes; up to {MAX_SHOWN} are shown)\n");
     }
-    // Secrets are not recognized: a part has its name in a header, not beside its value.
+    // Secrets in parts are not recognized: a part has its name in a header, not beside its value.
     if content_type
         .trim_start()
         .to_ascii_lowercase()

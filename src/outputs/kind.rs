@@ -1,4 +1,4 @@
-//! The parameter `kind`: chooses among an app, a target and a group of one name.
+//! The parameter `kind`, which chooses among an app, a target and a group of one name.
 
 use crate::http::query;
 use crate::store::Producer;

@@ -10,17 +10,17 @@ use crate::telemetry::{Telemetry, sender_log};
 /// Writes the proxy's own metrics to a store.
 #[derive(Debug, Clone)]
 pub struct OwnMetrics {
-    /// Where they are shown.
+    /// The store that shows them.
     pub store: Arc<Store>,
-    /// What they describe: the same store, or that of the program if only its own metrics
-    /// are served.
+    /// The store that they describe: the same one, or the store of the program if only its own
+    /// metrics are served.
     pub described: Arc<Store>,
     /// The counters.
     pub telemetry: Arc<Telemetry>,
 }
 
 impl OwnMetrics {
-    /// Updates them.
+    /// Updates the metrics.
     pub fn update(&self) {
         let now = Now::read();
         let apply = |names| {

@@ -1,4 +1,4 @@
-//! `GET /debug/pprof/profile`: a CPU profile of the proxy, as programs in Go have it.
+//! `GET /debug/pprof/profile`: a CPU profile of the proxy, at the path that Go programs use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::http::request::Request;
 use crate::http::router::{Role, Route};
 use crate::profiler::{PROFILER, ProfileError};
 
-/// Seconds of a profile without the parameter, as in Go.
+/// The default length of a profile in seconds, as in Go.
 const DEFAULT_SECONDS: u64 = 30;
 
 /// Limit of the seconds of a profile.
@@ -47,7 +47,7 @@ impl CpuProfile {
         vec![profile.role(Role::Admin).on_push_listener().methods("GET")]
     }
 
-    /// Records for the seconds that were asked for, or until the program stops.
+    /// Records for the requested time, or until the program stops.
     async fn profile(&self, request: &Request) -> Reply {
         let seconds = match seconds(query::value(request.query(), "seconds").as_deref()) {
             Ok(seconds) => seconds,

@@ -33,7 +33,7 @@ impl Reload {
         vec![reload.role(Role::Admin).without_storage()]
     }
 
-    /// Waits for a reload, and says what it did or why it is refused.
+    /// Waits for a reload, and says what it changed or why it was refused.
     async fn reload(&self, request: &Request) -> Reply {
         let peer = request.peer;
         let about = About::peer(peer);

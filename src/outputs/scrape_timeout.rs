@@ -1,11 +1,11 @@
-//! How long a scraper waits for its scrape.
+//! The time that a scraper allows for its scrape.
 
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use tokio::time::Instant;
 
-/// What Prometheus sends, in seconds.
+/// The header in which Prometheus sends that time, in seconds.
 const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 /// The time without the header: the default of Prometheus.
@@ -14,10 +14,10 @@ const DEFAULT: Duration = Duration::from_secs(10);
 /// The longest time, even if a header allows more.
 const MAX: Duration = Duration::from_secs(300);
 
-/// What is left for the response itself; less for short times.
+/// The time left for the response itself; less if the scraper allows little.
 const OFFSET: Duration = Duration::from_millis(500);
 
-/// When polls for the scrape must have ended, so that its response is in time.
+/// When polls for the scrape must have ended, so that the response is in time.
 pub fn deadline(headers: &HeaderMap) -> Instant {
     Instant::now() + time_for_polls(headers)
 }

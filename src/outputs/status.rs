@@ -47,14 +47,14 @@ On the listener that accepts pushes (push.listen):
 pub struct Status {
     /// Cancelled when shutdown begins.
     leaving: CancellationToken,
-    /// The text of `/`.
+    /// The text of `/`, with the prefix of paths.
     index: String,
     journal: Journal,
     telemetry: Arc<Telemetry>,
 }
 
 impl Status {
-    /// Creates the output. `prefix` is the start of paths in links.
+    /// Creates the output. `prefix` is the prefix of paths in links.
     pub fn new(prefix: &str, context: &Context) -> Arc<Self> {
         let index = ["\n/", ", /", "; /"]
             .iter()
@@ -89,7 +89,7 @@ impl Status {
         routes
     }
 
-    /// The health checks, all of them on every listener.
+    /// The health checks, for a listener that has all of them.
     pub fn health_routes(self: &Arc<Self>) -> Vec<Route> {
         self.checks().to_vec()
     }

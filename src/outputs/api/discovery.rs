@@ -1,4 +1,4 @@
-//! `GET /api/v1/sd`: each app, target and group as a target of its own, in the format of
+//! `GET /api/v1/sd`: each app, target and group as a separate target, in the format of
 //! Prometheus' `http_sd_configs`.
 
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::outputs::kind;
 use crate::store::{Producer, Section, SectionId, SectionState, Store};
 use crate::telemetry::Telemetry;
 
-/// Where the targets are scraped.
+/// Where Prometheus scrapes the targets.
 struct Place {
     /// `host:port` as the client reaches it.
     address: String,
     scheme: &'static str,
-    /// The start of paths.
+    /// The prefix of paths.
     prefix: String,
 }
 
-/// Lists what can be scraped alone. Targets that have not been polled yet are left out, but for
-/// those that are polled by the scrape.
+/// Lists apps, targets and groups. Targets that have not been polled yet are left out, except
+/// those that are polled only by scrapes.
 pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let kinds = match kind::all_of_query(request.query()) {
         Ok(kinds) => kinds,
@@ -63,7 +63,7 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
 }
 
 impl Place {
-    /// That of `web.external_url`, else the one that the client has used.
+    /// The place in `web.external_url`, or else the one that the client has used.
     fn of(request: &Request) -> Self {
         let server = &request.server;
         let front = &server.front;
@@ -114,14 +114,14 @@ impl Entries {
         json!({ "targets": [self.place.address], "labels": labels })
     }
 
-    /// The labels that make it another target than the others.
+    /// The labels that set an entry apart from others.
     fn own_labels(&self, id: &SectionId) -> Map<String, Value> {
         let mut labels = Map::new();
         match id.producer {
             Producer::Group => {
                 let group = Group::from_key(&id.name);
                 for (name, value) in group.iter().flat_map(Group::labels) {
-                    // An empty label is none, and Prometheus takes only plain names.
+                    // An empty label is no label, and Prometheus takes only plain names.
                     if !value.is_empty() {
                         labels.insert(plain_name(name).into_owned(), json!(value));
                     }
@@ -145,8 +145,8 @@ impl Entries {
     }
 }
 
-/// The path of the metrics of a section. Names that clients would send in different ways are in
-/// base64.
+/// The path of the metrics of a section. A name that clients could encode in different ways is
+/// written in base64.
 fn path(prefix: &str, name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     match name.chars().all(is_plain) && !matches!(name, "" | "." | "..") {

@@ -28,7 +28,7 @@ const CHUNK_TEXT: usize = 64 << 10;
 /// The limit on groups in one chunk.
 const MAX_CHUNK_GROUPS: usize = 100;
 
-/// Keys of a group that no family of the same name may replace.
+/// Keys of a group's object that no family of the same name may replace.
 const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
 
 /// Lists the groups in order of their keys. The list is generated while it is sent: each
@@ -113,7 +113,7 @@ impl GroupList {
             facts[expires_at] = json!(dates::rfc3339(at));
         }
         let facts = facts.to_string();
-        // Its families follow in the same object.
+        // The families follow in the same object.
         out.extend_from_slice(&facts.as_bytes()[1..facts.len() - 1]);
     }
 

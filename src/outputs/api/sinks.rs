@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::http::reply::{self, Reply};
 use crate::telemetry::{SinkStats, Telemetry, dates};
 
-/// The list of sinks, sorted by name, and after them what is stored of others.
+/// Lists the sinks, sorted by name, and then sinks that only have stored items.
 pub fn list(telemetry: &Telemetry) -> Reply {
     let now = Now::read();
     let mut sinks: Vec<Value> = telemetry

@@ -1,5 +1,5 @@
-//! `GET /api/v1/targets`: polled targets with where they come from, in the JSON of Prometheus'
-//! API, and the discoveries that find them.
+//! `GET /api/v1/targets`: polled targets with their origin, in the JSON of Prometheus' API, and the
+//! discoveries that find them.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ fn target(id: &SectionId, section: &Section, telemetry: &Telemetry) -> Value {
     target
 }
 
-/// Adds what the target is polled as.
+/// Adds the settings that the target is polled with.
 fn add_info(target: &mut Value, stats: &TargetStats) {
     let info = stats.info();
     let mut labels = Map::new();

@@ -136,7 +136,7 @@ impl Apps {
         reply::list(&request.server.pools.lists, short, json, chunks).await
     }
 
-    /// The section of this name, of the kind that `kind` asks for, if there is one.
+    /// The section of this name, of the kind that `kind` asks for; `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -178,8 +178,8 @@ impl Apps {
         }
     }
 
-    /// The metrics of one app, target or group. A target whose last poll failed is an error, as
-    /// it is for a reader of the target itself, unless `stale` asks for its last text.
+    /// The metrics of one app, target or group. A target whose last poll failed is an error, as it
+    /// is for a reader of the target itself, unless the request has `stale`.
     async fn text(&self, request: &Request, name: &str) -> Reply {
         let stale = query::flag(request.query(), "stale");
         let (found, stale) = match (self.section(request, name), stale) {
@@ -196,7 +196,7 @@ impl Apps {
                 return late(name);
             }
         }
-        // It may have been polled.
+        // The section may have changed: it may just have been polled.
         let section = self.store.section_of(&id).unwrap_or(section);
         match failure(&id, &section, STALE_HINT) {
             Some(failure) if !stale => failure,
@@ -204,7 +204,7 @@ impl Apps {
         }
     }
 
-    /// The same for a name in base64, as Pushgateway has it in URLs.
+    /// Like [`text`](Self::text), with the name in base64, as Pushgateway has it in URLs.
     async fn encoded_text(&self, request: &Request) -> Reply {
         match base64_name::decoded(&request.captured) {
             Some(name) => self.text(request, &name).await,
@@ -256,8 +256,8 @@ impl Apps {
     }
 }
 
-/// All sections as rows of a table, or those that are chosen, with up to `max_bytes` bytes of
-/// text in a batch.
+/// All sections, or the chosen ones, as rows of a table, with up to `max_bytes` bytes of text
+/// in a batch.
 fn rows<R>(
     store: &Arc<Store>,
     chosen: Option<Chosen>,
@@ -311,11 +311,11 @@ fn json_chunks(
     [head].into_iter().chain(items).chain([end])
 }
 
-/// What can be asked for instead of the error of a target.
+/// The second line of the error of a target.
 const STALE_HINT: &str = "(?stale=1 shows its last text)\n";
 
-/// The reply with which a target fails whose last poll failed or has not ended; `None` for
-/// other sections. `hint` is its second line.
+/// The error for a target whose last poll failed or has not ended; `None` for other sections.
+/// `hint` is its second line.
 fn failure(id: &SectionId, section: &Section, hint: &str) -> Option<Reply> {
     if id.producer != Producer::Target || section.state == SectionState::Fresh {
         return None;
@@ -334,7 +334,7 @@ fn failure(id: &SectionId, section: &Section, hint: &str) -> Option<Reply> {
     })
 }
 
-/// The reply for a target that does not answer in the time of the reader.
+/// The reply if a target does not answer within the reader's time limit.
 fn late(name: &str) -> Reply {
     let name = clip(name);
     let text = format!("target \"{name}\" has not answered in time\n");
@@ -461,7 +461,7 @@ fn findings(section: &Section) -> Option<String> {
     Some(clip(&all.join("; ")))
 }
 
-/// The name of a section for a table. Names of groups are cut, because they can be long.
+/// The name of a section for a table. Names of groups are truncated, because they can be long.
 fn name(id: &SectionId) -> String {
     match id.producer {
         Producer::Group => clip(&id.name),

@@ -1,4 +1,4 @@
-//! `/probe`: polls one target of the configuration, and serves what it answers. Only targets that
+//! `/probe`: polls one target of the configuration, and serves its response. Only targets that
 //! have a name here can be probed, never an address of the request.
 
 use hyper::StatusCode;
@@ -12,7 +12,7 @@ use crate::store::{Producer, SectionId};
 use crate::telemetry::clip;
 
 impl Apps {
-    /// Polls the target that the request names. Requests at one time share a poll.
+    /// Polls the target that the request names. Concurrent requests share a poll.
     pub(super) async fn probe(&self, request: &Request) -> Reply {
         let Some(name) = query::value(request.query(), "target") else {
             return reply::bad_value("target is required: the name of a target, as in /apps");

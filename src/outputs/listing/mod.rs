@@ -1,6 +1,5 @@
-//! The apps, targets and groups that a list shows, and their order: a search, filters,
-//! sorting and pages, as parameters of a URL. The list for browsers, the table and the JSON
-//! have the same.
+//! The apps, targets and groups that a list shows, and their order: search, filters, sorting and
+//! pages, as parameters of a URL. The list for browsers, the table and the JSON share them.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -17,7 +16,7 @@ pub const PARAMETERS: &str = "wide format q kind state sort page";
 /// The number of sources on a page.
 pub const PAGE: usize = 100;
 
-/// The limit of the number of a page. A page costs the memory of all before it.
+/// The limit of the page number. Choosing a page takes the memory of all pages before it.
 const MAX_PAGE: usize = 10_000;
 
 /// The limit of a search text, in bytes.
@@ -26,21 +25,21 @@ const MAX_SEARCH: usize = 1024;
 /// The kinds of producers that are listed.
 pub const KINDS: [Producer; 3] = [Producer::App, Producer::Target, Producer::Group];
 
-/// What a list shows, and in which order.
+/// The contents of a list, and their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Part of the name, the URL, the address of the sender or that of the listener.
     /// Case does not matter in ASCII letters. Empty for all.
     pub search: String,
-    /// One kind only.
+    /// Only this kind.
     pub kind: Option<Producer>,
-    /// One state only.
+    /// Only this state.
     pub state: Option<StateFilter>,
-    /// The order; by name if none is asked for.
+    /// The order; by name if `None`.
     pub sort: Option<Sort>,
     /// Whether the order is reversed.
     pub is_descending: bool,
-    /// The page, from 1; all if none is asked for.
+    /// The page, from 1; all sources if `None`.
     pub page: Option<usize>,
 }
 
@@ -75,7 +74,7 @@ impl StateFilter {
 /// An order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
-    /// What needs attention first, the worst before.
+    /// By need for attention, the worst first.
     Problems,
     /// By name.
     Name,
@@ -85,7 +84,7 @@ pub enum Sort {
     Age,
     /// By bytes of text.
     Size,
-    /// By the time of expiry, the nearest first. What does not expire is last.
+    /// By the time of expiry, the nearest first. Sources that do not expire are last.
     Expires,
 }
 
@@ -112,7 +111,7 @@ impl Sort {
         }
     }
 
-    /// Parses an order; `-` before it reverses it.
+    /// Parses an order; a leading `-` reverses it.
     fn parse(text: &str) -> Result<(Self, bool), String> {
         let (word, is_descending) = match text.strip_prefix('-') {
             Some(word) => (word, true),
@@ -126,7 +125,7 @@ impl Sort {
     }
 }
 
-/// How much attention a source needs. The smallest is first.
+/// How much attention a source needs, the greatest need first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attention {
     /// It exposes nothing, because every attempt fails.
@@ -137,7 +136,7 @@ pub enum Attention {
     Suspect,
     /// Nothing is known yet.
     Waiting,
-    /// None.
+    /// It needs none.
     None,
 }
 
@@ -153,7 +152,7 @@ impl Attention {
         }
     }
 
-    /// Whether it is a problem.
+    /// Whether the source has a problem.
     pub fn is_problem(self) -> bool {
         self < Attention::Waiting
     }
@@ -162,15 +161,15 @@ impl Attention {
 /// The sources that were chosen.
 #[derive(Debug)]
 pub struct Chosen {
-    /// The ids, in order: those of the page.
+    /// The ids on the page, in order.
     pub ids: Vec<SectionId>,
-    /// The number of all that match.
+    /// The number of all sources that match.
     pub total: usize,
 }
 
 impl Listing {
-    /// Reads the parameters `q`, `kind`, `state`, `sort` and `page`. A parameter without a
-    /// value is none, as in the URL of a form that is not filled in.
+    /// Reads the parameters `q`, `kind`, `state`, `sort` and `page`. A parameter without a value
+    /// counts as absent, since forms send those that are not filled in.
     ///
     /// # Errors
     ///
@@ -204,13 +203,12 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Whether the list is that of all, by name.
+    /// Whether the list is all sources by name.
     pub fn is_all(&self) -> bool {
         *self == Listing::default()
     }
 
-    /// Looks at all sources and chooses those of the list. It takes some microseconds for
-    /// each hundred of them.
+    /// Chooses the sources of the list from all. Takes some microseconds for each hundred of them.
     pub fn choose(&self, store: &Store, now: Now) -> Chosen {
         let page = self.page.unwrap_or(usize::MAX);
         let mut first = First::new(page.saturating_mul(PAGE));
@@ -238,7 +236,7 @@ impl Listing {
             && self.finds(id, section, buffer)
     }
 
-    /// Whether the search text is part of the source's name or addresses.
+    /// Whether the name or an address of the source contains the search text.
     fn finds(&self, id: &SectionId, section: &Section, buffer: &mut String) -> bool {
         if self.search.is_empty() {
             return true;
@@ -254,10 +252,10 @@ impl Listing {
         written.is_ok() && contains(buffer, search)
     }
 
-    /// What the list is sorted by: the smallest first.
+    /// The key by which the list is sorted, ascending.
     fn key(&self, place: usize, id: &SectionId, section: &Section, now: Now) -> u64 {
         let key = match self.sort.unwrap_or(Sort::Name) {
-            // The places are those by name.
+            // Places are in the order of names.
             Sort::Name => place as u64,
             Sort::Problems => Attention::of(section) as u64,
             Sort::Kind => id.producer as u64,
@@ -277,7 +275,7 @@ impl Listing {
     }
 }
 
-/// The first of many sources, without the memory of all.
+/// Keeps the first of many sources, without the memory of all.
 struct First {
     limit: usize,
     /// The largest is on top.
@@ -286,7 +284,7 @@ struct First {
 
 struct Entry {
     key: u64,
-    /// The place among all, by name. No two have the same.
+    /// The place among all sources, by name. No two are equal.
     place: usize,
     id: SectionId,
 }
@@ -339,7 +337,7 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-/// Whether a text contains `part`, whose ASCII letters are small.
+/// Whether a text contains `part`, which is in lower case; ASCII case is ignored.
 fn contains(text: &str, part: &str) -> bool {
     let (text, part) = (text.as_bytes(), part.as_bytes());
     let mut windows = text.windows(part.len());

@@ -87,7 +87,7 @@ fn sources_are_searched_filtered_and_sorted() {
     ] {
         let (found, count) = chosen(&store, query, now);
         match names {
-            // The peer of all is `unknown`.
+            // Every source has the peer `unknown`.
             "app-" => assert_eq!(count, 12, "{query}"),
             names => {
                 assert!(found.starts_with(names), "{query}: {found}");

@@ -36,13 +36,13 @@ const MAX_INLINE_RENDER: usize = 512 * 1024;
 /// The output `/metrics`.
 #[derive(Debug)]
 pub struct Metrics {
-    /// What is served.
+    /// The store that is served.
     store: Arc<Store>,
     telemetry: Arc<Telemetry>,
     mode: Mode,
     /// The proxy's own metrics.
     own_metrics: OwnMetrics,
-    /// Whether they are included.
+    /// Whether the output includes them.
     has_own: bool,
     /// Targets that scrapes poll; none for an output of the proxy's own metrics alone.
     polls: Option<Polls>,
@@ -55,8 +55,8 @@ impl Metrics {
         Self::of(Arc::clone(&context.store), own_metrics, polls, context)
     }
 
-    /// Creates an output of the proxy's own metrics alone. They are in a store of their own,
-    /// without the update times of apps.
+    /// Creates an output of the proxy's own metrics alone. These have a separate store, and no
+    /// update times of apps.
     pub fn of_own(context: &Context) -> Arc<Self> {
         let store = Store::new(StoreLimits::own_metrics_only(), false);
         Self::of(Arc::new(store), true, None, context)
@@ -200,7 +200,7 @@ impl Metrics {
                 let durations = Arc::clone(&self.telemetry.scrape_durations);
                 body.timed(start, durations)
             }
-            // The proxy is not scraped by that.
+            // Reading only own metrics is not a scrape of the proxy.
             false => body,
         };
 
@@ -253,7 +253,7 @@ impl Metrics {
                 let representation = representation.clone();
                 let taken = spawn_blocking(move || {
                     let snapshot = take(&store);
-                    // Rendering takes long too, so this thread does it at once.
+                    // Rendering takes long, too, so this thread does it at once.
                     let negotiated = representation.negotiated_for(&snapshot);
                     if negotiated.media != Media::Protobuf {
                         render(
@@ -324,7 +324,7 @@ fn ids_of_query(query: &str) -> Result<Vec<SectionId>, String> {
     Ok(ids.collect())
 }
 
-/// The reply when clients that do not read hold all memory for copies.
+/// The reply when all memory for copies is held by clients that do not read.
 fn too_many_copies() -> Reply {
     let problem = format!(
         "replies of {} MiB wait for clients that do not read them; try again, or request all of \
@@ -344,17 +344,17 @@ fn failed(problem: &JoinError) -> Reply {
     reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
 
-/// Whether a snapshot is all of the output.
+/// Whether a snapshot is the whole output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// All of it. Its pages are shared with other scrapes.
+    /// The whole output. Its pages are shared with other scrapes.
     All,
     /// A selection, which is a copy for one client.
     Selection,
 }
 
-/// Renders the stale pages of a snapshot, and compresses them if `gzip`. Much of it is
-/// rendered off the serving thread.
+/// Renders the stale pages of a snapshot, and compresses them if `gzip`. If there are many,
+/// this happens off the serving thread.
 async fn prepare(snapshot: Snapshot, gzip: bool) -> Result<Snapshot, JoinError> {
     if snapshot.pending_bytes(gzip) <= MAX_INLINE_RENDER {
         return Ok(snapshot);

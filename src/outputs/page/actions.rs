@@ -1,5 +1,5 @@
-//! `/-/action`: changes that pages offer. They need the role `admin`, the same origin and
-//! the token of the page.
+//! `/-/action`: changes that pages offer. They need the role `admin`, the same origin and the
+//! token of the page.
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, LOCATION};
@@ -60,7 +60,7 @@ impl Action {
         }
     }
 
-    /// What is said once it is done.
+    /// The message after the action.
     fn done(self) -> &'static str {
         match self {
             Action::Poll => "The target was polled.",
@@ -82,7 +82,7 @@ pub fn immediate(shell: &Shell, token: &Token, action: Action, name: &str, title
     }
 }
 
-/// A form with one button, which is shown after a first one.
+/// A form with one button, which appears after a click on another one.
 pub fn confirmed(
     shell: &Shell,
     token: &Token,
@@ -112,7 +112,7 @@ fn fields(token: &Token, action: Action, name: &str) -> Markup {
 }
 
 impl Shell {
-    /// What the last action did, if the page follows one.
+    /// The message about the last action, if the page follows one.
     pub fn done(&self, request: &Request) -> Markup {
         let word = query::value(request.query(), "done");
         let known = word.and_then(|word| Action::ALL.into_iter().find(|it| it.as_str() == word));
@@ -123,7 +123,7 @@ impl Shell {
 }
 
 impl Page {
-    /// Carries an action out, and leads to the page that shows the result.
+    /// Carries out an action, and redirects to the page that shows the result.
     pub(super) async fn action(&self, request: &mut Request) -> Reply {
         let failure =
             |request: &Request, status, problem: &str| self.shell.failure(request, status, problem);
@@ -235,13 +235,13 @@ impl Page {
             .map_err(|problem| (StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()))
     }
 
-    /// Leads the browser to a page, which says what was done. Loading it again repeats
+    /// Redirects the browser to a page that says what was done. Loading it again repeats
     /// nothing.
     fn go_to(&self, path: &str, action: Action) -> Reply {
         let sign = if path.contains('?') { '&' } else { '?' };
         let path = format!("{}{sign}done={}", self.shell.link(path), action.as_str());
         let mut reply = reply::text(StatusCode::SEE_OTHER, format!("see {path}\n"));
-        // Names in it are percent-encoded.
+        // Names in paths are percent-encoded.
         if let Ok(path) = HeaderValue::from_str(&path) {
             reply.headers_mut().insert(LOCATION, path);
         }

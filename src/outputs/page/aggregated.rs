@@ -42,7 +42,7 @@ const SORTS: [(&str, Sort); 4] = [
     ("change", Sort::Change),
 ];
 
-/// What the list shows, and in which order.
+/// The contents of the list, and their order.
 struct Choice {
     search: String,
     kind: String,

@@ -1,4 +1,4 @@
-//! What is wrong now, each with a link to where it can be seen.
+//! Current problems, each with a link to where it can be seen.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::telemetry::{SinkState, clip, rejections};
 const REJECTION_SHOWN: Duration = Duration::from_secs(15 * 60);
 
 impl Page {
-    /// What is wrong now, the worst first.
+    /// The current problems, the worst first.
     pub(super) fn issues(&self, now: Now) -> Vec<Issue> {
         let mut issues = Vec::new();
         self.storage_issues(&mut issues);

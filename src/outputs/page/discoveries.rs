@@ -1,4 +1,4 @@
-//! The discoveries of the status: where targets are found, and whether that works.
+//! Discoveries on the status page: where targets are found, and whether that works.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ fn row(stats: &DiscoveryStats, now: Now) -> Markup {
     }
 }
 
-/// What is wrong with discoveries.
+/// Adds the problems of discoveries.
 pub fn issues(discoveries: &[Arc<DiscoveryStats>], issues: &mut Vec<Issue>) {
     for stats in discoveries {
         let state = stats.state();

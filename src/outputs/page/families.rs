@@ -37,22 +37,22 @@ pub struct ShownFamily {
     series: Vec<(String, String)>,
 }
 
-/// What a source exposes, as far as a page shows it.
+/// The metrics of a source, as far as a page shows them.
 #[derive(Debug, Default)]
 pub struct Exposed {
     families: Vec<ShownFamily>,
-    /// The last family, if there are more.
+    /// The last of these families, if more follow.
     next: Option<String>,
     /// Why the text cannot be read as families.
     problem: Option<String>,
     /// The start of the text.
     raw: String,
-    /// Whether the text is longer than what was read of it.
+    /// Whether more text follows than was read.
     is_cut: bool,
 }
 
 impl Exposed {
-    /// Reads what a source exposes. In merged mode, the families after `after`.
+    /// Reads the metrics of a source; in merged mode, the families after `after`.
     pub fn read(store: &Store, id: &SectionId, after: Option<&str>) -> Self {
         let members = store.families_of(id, after, MAX_READ);
         if members.is_empty() && after.is_none() {
@@ -137,8 +137,8 @@ impl Exposed {
         self.raw.truncate(length);
     }
 
-    /// The families and the text. `raw_link` has all of it; `next_link` shows the families
-    /// after one.
+    /// Shows the families and the text. `raw_link` leads to the whole text; `next_link` makes a
+    /// link to the families after one.
     pub fn show(&self, raw_link: &str, next_link: impl Fn(&str) -> String) -> Markup {
         let samples: usize = self.families.iter().map(|family| family.samples).sum();
         html! {
@@ -204,8 +204,8 @@ fn sent_lines(text: &str) -> Markup {
     }
 }
 
-/// The start of a text up to the end of a line, at most `limit` bytes. A longer line is
-/// divided.
+/// The start of a text up to the end of a line, at most `limit` bytes. A line that is longer
+/// than that is cut.
 fn begin_of(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
         return text;
@@ -216,7 +216,7 @@ fn begin_of(text: &str, limit: usize) -> &str {
     &text[..end]
 }
 
-/// Bytes of a body as text, at most `limit` of them.
+/// The first `limit` bytes of a body, as text.
 pub fn begin_of_body(body: &Bytes, limit: usize) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(limit)]).into_owned();
     match body.len() > limit {

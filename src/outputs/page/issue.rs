@@ -1,4 +1,4 @@
-//! Something that is wrong, and how a list of them is shown.
+//! A problem, and how a list of problems is shown.
 
 use maud::{Markup, html};
 
@@ -10,7 +10,7 @@ pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {noun}", count(number as u64))
 }
 
-/// How bad something is.
+/// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Metrics are missing or changes are lost.
@@ -19,7 +19,7 @@ pub enum Level {
     Warn,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Debug)]
 pub struct Issue {
     /// How bad it is.
@@ -34,7 +34,7 @@ impl Issue {
     }
 }
 
-/// All that is wrong, as a list; one line if nothing is.
+/// All problems as a list, or one line if there are none.
 pub fn list(issues: &[Issue]) -> Markup {
     html! {
         @if issues.is_empty() {

@@ -1,16 +1,15 @@
 //! Pages for browsers: the status of the proxy, its sources, aggregated families, webhooks
 //! and settings, and a few actions.
 //!
-//! Pages are made on the server, and work without scripts. Their style and their script are
-//! part of each page, and the only ones that its Content-Security-Policy lets run.
-//! Everything that senders wrote is escaped.
+//! Pages are made on the server, and work without scripts. Their style and script are inline,
+//! and their Content-Security-Policy allows no others. Everything that senders wrote is escaped.
 //!
 //! | Module | What it does |
 //! | --- | --- |
-//! | [`shell`] | what all pages share: head, navigation, policy, style, script |
+//! | [`shell`] | the parts that all pages share: head, navigation, policy, style, script |
 //! | [`show`] | times, sizes, counts, states, bars |
 //! | [`overview`] | `/`: state, inputs, limits, sinks, rejections |
-//! | [`attention`], [`issue`] | what is wrong now |
+//! | [`attention`], [`issue`] | current problems |
 //! | [`discoveries`] | where targets are found, on `/` |
 //! | [`sources`] | `/apps`: apps, targets and groups |
 //! | [`source`], [`families`] | `/apps/{name}`: one of them, and what it exposes |
@@ -19,8 +18,8 @@
 //! | [`settings`] | `/settings`: settings and where they are written |
 //! | [`actions`], [`token`] | `/-/action`: changes, protected against other sites |
 //!
-//! The pages of paths with another reply for other clients have routes of their own, with
-//! the condition that the client prefers a page.
+//! Where a path has another reply for other clients, its page is a separate route, which applies
+//! if the client prefers a page.
 
 mod actions;
 mod aggregated;
@@ -69,11 +68,11 @@ pub struct Page {
 /// An input that the status names, whether it is on or off.
 #[derive(Debug, Clone)]
 pub struct ShownInput {
-    /// What it is, for people.
+    /// The name of the input, for people.
     pub title: &'static str,
     /// The setting of its address.
     pub setting: &'static str,
-    /// Where it listens, as configured; nothing if it is off.
+    /// The addresses, as configured; none if the input is off.
     pub addresses: Vec<String>,
     /// Its connections, if it has any.
     pub listener: Option<crate::telemetry::ListenerName>,
@@ -85,7 +84,7 @@ impl fmt::Debug for Page {
     }
 }
 
-/// A reply that is a page in any case: also one that says what is wrong.
+/// Both variants are pages; an error page says what is wrong.
 type PageResult = Result<Reply, Reply>;
 
 impl Page {
@@ -106,7 +105,7 @@ impl Page {
         })
     }
 
-    /// The routes of the output. They come before those that answer other clients.
+    /// The routes of the output. They come before the routes for other clients.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         let page: Condition = Arc::new(|head: &Parts, _: &str| is_for_page(head));
         let page = |route: Route| route.when("page", Arc::clone(&page));
@@ -166,7 +165,7 @@ impl Page {
         ]
     }
 
-    /// Runs work that looks at many things, off the threads that serve connections.
+    /// Runs work that goes through many items, off the threads that serve connections.
     async fn on_pool<T: Send + 'static>(
         &self,
         request: &Request,
@@ -184,7 +183,7 @@ impl Page {
     }
 }
 
-/// Whether a request is one of a browser for a page.
+/// Whether a browser requests a page.
 fn is_for_page(head: &Parts) -> bool {
     let reads = head.method == Method::GET || head.method == Method::HEAD;
     let text = head.uri.query().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `/`: the state of the proxy: what is wrong, inputs, limits, discoveries, sinks, rejected senders.
+//! `/`: the state of the proxy: problems, inputs, limits, discoveries, sinks, rejected senders.
 
 use hyper::StatusCode;
 use maud::{Markup, html};
@@ -16,10 +16,10 @@ use crate::store::Producer;
 use crate::telemetry::own::limited_gauges;
 use crate::telemetry::{ListenerName, SinkState, SinkStats, clip, rejections};
 
-/// From this part of a limit on, in hundredths, its use is shown at first sight.
+/// The used part of a limit, in hundredths, from which on the limit is shown at first sight.
 const SHOWN_FROM: usize = 1;
 
-/// A limit and what is used of it.
+/// A limit and its use.
 struct Bound {
     title: String,
     used: usize,
@@ -61,7 +61,7 @@ impl Page {
         })
     }
 
-    /// What can be said in a few words.
+    /// The state in a few words.
     fn state(&self, token: Option<&Token>, now: Now) -> Markup {
         let telemetry = &self.context.telemetry;
         let store = &self.context.store;
@@ -160,7 +160,7 @@ impl Page {
         }
     }
 
-    /// All limits with what is used of them, the fullest first.
+    /// All limits with their use, the fullest first.
     fn bounds(&self) -> Vec<Bound> {
         let telemetry = &self.context.telemetry;
         let gauges = limited_gauges(telemetry, &self.context.store);

@@ -35,9 +35,9 @@ pub struct SettingsInUse {
 struct ShownSetting {
     name: String,
     value: String,
-    /// The default, if the value differs from it. Empty if there is none.
+    /// The default, if the value differs from it. Empty if the setting has no default.
     default: Option<String>,
-    /// Where it is written; `None` if it is not.
+    /// The place where it is written; `None` for a default.
     place: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl SettingsInUse {
             default: match default.get(&name) {
                 Some(it) if *it == value => None,
                 Some(it) => Some(shown(it)),
-                // It is in a table that is not there by default.
+                // The setting is in a table that does not exist by default.
                 None => places.of(&name).map(|_| String::new()),
             },
             value: shown(&value),
@@ -65,7 +65,7 @@ impl SettingsInUse {
     }
 }
 
-/// The settings of all tables in `table` by their whole names.
+/// Collects the settings of `table` and of the tables in it, by their full names.
 fn flatten(path: &str, table: Table, flat: &mut BTreeMap<String, Setting>) {
     for (key, value) in table {
         let name = match path {

@@ -1,4 +1,4 @@
-//! What all pages share: head, navigation, policy, style and script.
+//! The parts that all pages share: head, navigation, policy, style and script.
 
 use std::sync::{Arc, LazyLock};
 
@@ -56,7 +56,7 @@ impl Tab {
         }
     }
 
-    /// Whether only the listener for pushes serves it.
+    /// Whether the page is only on the listener for pushes.
     fn is_for_push_listener(self) -> bool {
         matches!(self, Tab::Webhooks | Tab::Settings)
     }
@@ -75,14 +75,14 @@ impl Tab {
 /// The frame of the pages.
 #[derive(Debug, Clone)]
 pub struct Shell {
-    /// The start of paths in links, without a slash at the end.
+    /// The prefix of paths in links, without a slash at the end.
     prefix: Arc<str>,
-    /// Whether browsers reach the pages by HTTPS.
+    /// Whether browsers use HTTPS.
     is_secure: bool,
 }
 
-/// The policy: the style and the script of the page by their hashes, forms to this server,
-/// and nothing else.
+/// The Content-Security-Policy: the style and the script of the page by their hashes, forms to
+/// this server, and nothing else.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| {
         let digest = digest::digest(&digest::SHA256, text.as_bytes());
@@ -116,12 +116,12 @@ impl Shell {
         format!("{}/", self.prefix)
     }
 
-    /// Whether browsers reach the pages by HTTPS.
+    /// Whether browsers use HTTPS.
     pub fn is_secure(&self) -> bool {
         self.is_secure
     }
 
-    /// A page.
+    /// Renders a page.
     pub fn page(
         &self,
         request: &Request,
@@ -170,7 +170,7 @@ impl Shell {
         with_policy(reply::reply(status, HTML, body))
     }
 
-    /// A page that says what is wrong.
+    /// Renders a page that says what is wrong.
     pub fn failure(&self, request: &Request, status: StatusCode, problem: &str) -> Reply {
         let title = status.canonical_reason().unwrap_or("Error");
         let content = html! {
@@ -201,7 +201,7 @@ fn with_policy(mut reply: Reply) -> Reply {
     headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
     let fixed = [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Forms send their origin, which they would not without a referrer.
+        // Without a referrer, browsers would not send the origin with forms.
         (REFERRER_POLICY, "same-origin"),
         (CACHE_CONTROL, "no-store"),
         (VARY, "Accept"),

@@ -29,7 +29,7 @@ pub fn url_text(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// A count with its thousands apart.
+/// A count with its digits in groups of three.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
@@ -91,7 +91,7 @@ pub fn age(at: Now, now: Now) -> Markup {
     html! { (time(at.wall, &short_duration(since))) }
 }
 
-/// The same, with `ago` after it.
+/// Like [`age`], with `ago` after it.
 pub fn ago(at: Now, now: Now) -> Markup {
     html! { (age(at, now)) " ago" }
 }
@@ -102,7 +102,7 @@ pub fn until(at: SystemTime, now: Now) -> Markup {
     html! { (time(at, &short_duration(left))) }
 }
 
-/// A time for people and programs.
+/// A time as `shown`, with the exact time for programs and as its title.
 pub fn time(at: SystemTime, shown: &str) -> Markup {
     let exact = dates::second(at);
     html! { time datetime=(exact) title=(exact) { (shown) } }
@@ -124,7 +124,7 @@ pub fn name(id: &SectionId) -> Markup {
     name_with(id, MAX_LABELS)
 }
 
-/// The same with all labels.
+/// Like [`name`], with all labels.
 pub fn whole_name(id: &SectionId) -> Markup {
     name_with(id, usize::MAX)
 }
@@ -170,7 +170,7 @@ pub fn source_path(id: &SectionId, below: &str) -> String {
     format!("/apps/{name}{below}?kind={}", id.producer.as_str())
 }
 
-/// Which part of a limit is used, as a bar. A fuller one has another colour.
+/// A bar that shows the used part of a limit. Its colour depends on that part.
 pub fn bar(used: usize, limit: usize) -> Markup {
     let percent = percent(used, limit);
     let class = match percent {
@@ -178,7 +178,7 @@ pub fn bar(used: usize, limit: usize) -> Markup {
         80..95 => "high",
         _ => "full",
     };
-    // A used limit shows at least a line.
+    // If anything is used, the bar has at least a line.
     let width = percent.clamp(usize::from(used > 0), 100);
     html! {
         svg class={ "bar " (class) } viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true" {

@@ -142,7 +142,7 @@ impl Page {
         }
     }
 
-    /// The settings of a target by their names.
+    /// The settings of a target, by name.
     fn target_settings(&self, id: &SectionId) -> Option<Vec<(String, String)>> {
         let is_target = id.producer == Producer::Target;
         let settings = is_target.then(|| self.context.polls.settings(&id.name))??;
@@ -152,7 +152,7 @@ impl Page {
     }
 }
 
-/// Settings in tables by their whole names.
+/// Settings in tables, by their full names.
 fn flatten(name: &str, value: &Value, flat: &mut Vec<(String, String)>) {
     match value {
         Value::Object(values) => {
@@ -205,7 +205,7 @@ fn polls(polls: &[PollRecord], now: Now) -> Markup {
     }
 }
 
-/// A bar without a limit.
+/// A bar that compares a value with the largest one.
 fn plain_bar(value: usize, largest: usize) -> Markup {
     let width = (value as f64 / largest as f64 * 100.0).max(1.0) as usize;
     html! {

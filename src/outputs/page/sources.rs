@@ -16,7 +16,7 @@ use crate::telemetry::clip;
 /// milliseconds.
 const MAX_COUNTED: usize = 16 << 20;
 
-/// The columns with their order, if they have one.
+/// The columns, with the order that sorts by each, if there is one.
 const COLUMNS: [(&str, &str, Option<Sort>); 8] = [
     ("State", "state", Some(Sort::Problems)),
     ("Name", "name", Some(Sort::Name)),
@@ -28,7 +28,7 @@ const COLUMNS: [(&str, &str, Option<Sort>); 8] = [
     ("Expires", "expires", Some(Sort::Expires)),
 ];
 
-/// A source as it is listed.
+/// A source in the list.
 struct ListedSource {
     id: SectionId,
     section: Section,
@@ -101,7 +101,7 @@ impl Page {
             .page(request, StatusCode::OK, (Tab::Sources, "Sources"), &content))
     }
 
-    /// The form with the search and the filters.
+    /// The form for search and filters.
     fn filters(&self, listing: &Listing) -> Markup {
         let states = SectionState::ALL.into_iter().map(StateFilter::Is);
         let states = [StateFilter::Problem].into_iter().chain(states);
@@ -137,7 +137,7 @@ impl Page {
         }
     }
 
-    /// The head of a column, which sorts by it.
+    /// The head of a column, which sorts the list.
     fn column(
         &self,
         listing: &Listing,
@@ -155,7 +155,7 @@ impl Page {
             (true, false) => Some("ascending"),
             (true, true) => Some("descending"),
         };
-        // The largest texts are what people look for first.
+        // People look for the largest texts first.
         let is_descending = match is_current {
             true => !listing.is_descending,
             false => order == Sort::Size,
@@ -235,11 +235,11 @@ fn sort_text(sort: Sort, is_descending: bool) -> String {
     format!("{sign}{}", sort.as_str())
 }
 
-/// Reads the sources of a page, and counts their samples as far as that is quick.
+/// Reads the sources of a page, and counts their samples as long as that is quick.
 fn read(store: &Store, ids: Vec<SectionId>) -> Vec<ListedSource> {
     let mut left = MAX_COUNTED;
     let listed = ids.into_iter().filter_map(|id| {
-        // It can have been removed since.
+        // The source may have been removed since.
         let section = store.section_of(&id)?;
         let is_counted = section.bytes <= left;
         let samples = is_counted.then(|| {
@@ -255,8 +255,7 @@ fn read(store: &Store, ids: Vec<SectionId>) -> Vec<ListedSource> {
     listed.collect()
 }
 
-/// The state of a source in a word. A text that is exposed and has something wrong with it
-/// is named after that.
+/// The word for the state of a source. An exposed text with findings is named after these.
 pub(super) fn state(section: &Section) -> Markup {
     let findings = section.findings.as_deref();
     match findings.filter(|_| section.state == SectionState::Fresh) {
@@ -269,7 +268,7 @@ pub(super) fn state(section: &Section) -> Markup {
     }
 }
 
-/// Where the metrics of a source come from.
+/// The URL or the sender of a source.
 pub(super) fn from(section: &Section) -> Markup {
     html! {
         @match &section.url {
@@ -279,7 +278,7 @@ pub(super) fn from(section: &Section) -> Markup {
     }
 }
 
-/// What is wrong with a source, if anything is.
+/// The problems of a source, if it has any.
 pub(super) fn problem(section: &Section, now: Now) -> Option<Markup> {
     if !Attention::of(section).is_problem() {
         return None;

@@ -1,9 +1,9 @@
-//! Protection of actions against other sites: a token in each form, for the browser that
-//! got the page.
+//! Protection of actions against other sites: a token in each form, for the browser that loaded
+//! the page.
 //!
-//! A browser gets a random cookie with a page, which other sites can neither read nor make
-//! it send (`SameSite=Strict`). The token is a keyed hash of the cookie. The key is random
-//! and belongs to the process, so pages from before a restart are too old.
+//! With a page, a browser gets a random cookie that other sites can neither read nor make it send
+//! (`SameSite=Strict`). The token is a keyed hash of the cookie. The key is random and belongs
+//! to the process, so pages from before a restart are no longer valid.
 
 use hyper::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use ring::hmac;
@@ -32,7 +32,7 @@ impl TokenKey {
         TokenKey(key.expect("the system has random numbers"))
     }
 
-    /// Whether `token` is that of the browser that sends these headers.
+    /// Whether `token` belongs to the browser that sends these headers.
     pub fn accepts(&self, headers: &HeaderMap, token: &str) -> bool {
         let Some(cookie) = cookie_of(headers) else {
             return false;
@@ -48,7 +48,7 @@ impl TokenKey {
     }
 }
 
-/// The token of a browser, and its cookie if that is new.
+/// The token of a browser, and its cookie if it is new.
 #[derive(Debug)]
 pub struct Token {
     /// The value for forms.
@@ -58,7 +58,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// The token of the browser that sends these headers; with a new cookie if it has none.
+    /// The token of the browser that sends these headers. A browser without a cookie gets one.
     pub fn of(key: &TokenKey, headers: &HeaderMap) -> Self {
         let known = cookie_of(headers);
         let cookie = known.clone().unwrap_or_else(|| {
@@ -91,7 +91,7 @@ impl Token {
     }
 }
 
-/// The cookie in a request, if it is one of ours.
+/// The cookie in a request, if the proxy made it.
 fn cookie_of(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(COOKIE).iter();
     let mut cookies = values
@@ -110,7 +110,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    /// The longest of ours: a hash.
+    /// The length of the longest valid text: a hash.
     const MAX: usize = 64;
     if text.len() > MAX || text.len() % 2 == 1 || !text.bytes().all(|it| it.is_ascii_hexdigit()) {
         return None;

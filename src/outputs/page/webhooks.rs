@@ -27,17 +27,17 @@ pub struct ShownWebhook {
     pub at: Now,
     /// Its kind.
     pub kind: &'static str,
-    /// Whom it is for; can be empty.
+    /// The receiver; can be empty.
     pub receiver: String,
     /// Its status.
     pub status: &'static str,
     /// The names of its alerts, on one line.
     pub alerts: String,
-    /// Who sent it.
+    /// The sender.
     pub peer: String,
-    /// Bytes of its body as sent.
+    /// The size of its body as sent, in bytes.
     pub bytes: usize,
-    /// The body as one line of JSON, without secrets; `None` if it is not kept.
+    /// The body as one line of JSON, without secrets; `None` if it was not kept.
     pub body: Option<Bytes>,
 }
 
@@ -157,7 +157,7 @@ impl Page {
     }
 }
 
-/// The parameters of a form that have a value.
+/// The parameters of a form that have values.
 fn filled_in(text: &str) -> String {
     let pairs = form_urlencoded::parse(text.as_bytes()).filter(|(_, value)| !value.is_empty());
     form_urlencoded::Serializer::new(String::new())

@@ -26,7 +26,7 @@ use crate::telemetry::{clip, dates};
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 10_000;
 
-/// The limit on groups that the reply to a removal lists. All are counted.
+/// The limit on groups that the reply to a removal lists. The count includes all.
 const MOST_LISTED: usize = 1000;
 
 /// The number of groups that are read or removed under one lock.
@@ -65,9 +65,9 @@ impl Filter {
         self.selectors.is_empty() && self.older_than.is_none()
     }
 
-    /// Groups that were pushed since this time are not old enough.
+    /// Groups that were pushed since this time are too young to match.
     fn pushed_since(&self, now: Now) -> Option<Instant> {
-        // Nothing is older than the clock itself.
+        // Nothing can be older than the clock itself.
         self.older_than
             .map(|age| now.tick.checked_sub(age).unwrap_or(now.tick))
     }
@@ -275,8 +275,8 @@ pub async fn wipe(store: &Arc<Store>, request: &Request) -> Reply {
     reply_for(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
 }
 
-/// Removes groups, some at a time so that pushes go on between. Returns how
-/// many, and the labels of the first. With `dry_run`, how many would be.
+/// Removes matching groups, some at a time so that pushes go on between. Returns their number
+/// and the labels of the first ones. `dry_run` only counts and lists them.
 fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
     let now = Now::read();
     let mut scan = GroupScan::new(Arc::clone(store), None);
@@ -309,8 +309,8 @@ fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize
     }
 }
 
-/// Removes these groups, but for those that were pushed meanwhile where their
-/// age counts. Returns those that are gone.
+/// Removes these groups, except, if their age counts, those that were pushed meanwhile. Returns
+/// the removed ones.
 fn remove_page(
     store: &Store,
     filter: &Filter,

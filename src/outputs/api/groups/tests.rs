@@ -14,7 +14,7 @@ fn store() -> Arc<Store> {
     Arc::new(Store::new(limits, false))
 }
 
-/// A push to the group of that job, one that failed where there is a problem.
+/// A push to the group of that job; with a `problem`, a failed one.
 fn push(store: &Store, job: &str, problem: Option<&str>, now: Now) {
     let normal = CanonicalOptions {
         limits: TextLimits::default(),

@@ -2,9 +2,9 @@
 
 use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
-/// Whether the client prefers gzip to plain text (RFC 9110, section 12.5.3). Without the
-/// header or with `q=0` it does not; `*` stands for codings that are not named; if both
-/// have the same quality, gzip is preferred.
+/// Whether the client prefers gzip to plain text (RFC 9110, section 12.5.3). Without the header
+/// or with `q=0` it does not; `*` stands for codings that are not named; at equal quality, gzip
+/// is preferred.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut gzip = None;
     let mut identity = None;

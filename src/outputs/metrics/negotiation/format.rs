@@ -83,8 +83,8 @@ pub fn accepts_text(headers: &HeaderMap) -> bool {
     offers.any(|(quality, offer)| quality > 0.0 && offer.media == Media::Text)
 }
 
-/// Chooses the format with the highest quality in `Accept`, and the first of several. If
-/// no format is acceptable, the text format is used rather than an error.
+/// Chooses the format with the highest quality in `Accept`, and the first of equal ones. If
+/// no format is acceptable, it chooses the text format rather than an error.
 pub fn negotiate(headers: &HeaderMap) -> Negotiated {
     let mut best: Option<(f32, Negotiated)> = None;
     for value in headers.get_all(ACCEPT) {
@@ -124,7 +124,7 @@ fn offer(range: &str) -> Option<(f32, Negotiated)> {
             _ => {}
         }
     }
-    // The other encodings of this media type are for people.
+    // The other encodings of this media type are for people to read.
     let delimited =
         (proto, encoding) == (Some("io.prometheus.client.MetricFamily"), Some("delimited"));
     let media = match (media_type.as_str(), version) {

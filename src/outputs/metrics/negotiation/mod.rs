@@ -45,7 +45,7 @@ impl Representation {
         }
     }
 
-    /// The representation of a snapshot: verbatim text can only be served as text.
+    /// The representation for a snapshot: verbatim text can only be served as text.
     pub fn negotiated_for(&self, snapshot: &Snapshot) -> Negotiated {
         match self.is_merged(snapshot) {
             true => self.negotiated,
