@@ -7,17 +7,17 @@ use std::time::Duration;
 /// The wait after the first failure. Each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// No wait is longer: an outage that ends is noticed within this time.
+/// The longest wait: an outage that ends is noticed within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The longest wait that the other system can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// The part of a wait that is random. It keeps the proxies that lost one
-/// system from all returning to it in the same moment.
+/// The part of a wait that is random. It keeps proxies that lost the same system from all
+/// returning in the same moment.
 const JITTER: f64 = 0.5;
 
-/// Gives the wait before the next try.
+/// Computes the wait before each try.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
@@ -33,19 +33,19 @@ impl Backoff {
         self.next = FIRST_WAIT;
     }
 
-    /// The wait after a failure. `random` is between 0 and 1. The other system may have
-    /// asked for a longer wait, of which [`LONGEST_PAUSE`] is granted.
+    /// The wait after a failure. `random` is between 0 and 1. If the other system `asked` for a
+    /// longer wait, it gets that, up to [`LONGEST_PAUSE`].
     pub(super) fn wait(&mut self, random: f64, asked: Option<Duration>) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(LONGEST_WAIT);
         let wait = wait.mul_f64(1.0 - JITTER * random);
-        // All clients of the system may have been given the same time.
+        // The system may have told all its clients the same time.
         let asked = asked.unwrap_or_default().min(LONGEST_PAUSE);
         wait.max(asked + asked.min(LONGEST_WAIT).mul_f64(JITTER * random))
     }
 }
 
-/// A number between 0 and 1. It only spreads waits.
+/// A number between 0 and 1, good enough to spread waits.
 pub(super) fn random() -> f64 {
     let bits = RandomState::new().hash_one(());
     bits as f64 / u64::MAX as f64

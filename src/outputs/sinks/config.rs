@@ -18,7 +18,7 @@ pub struct Config(pub BTreeMap<String, SinkConfig>);
 /// The settings of one sink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SinkConfig {
-    /// What the type needs.
+    /// The settings of the type.
     #[serde(flatten)]
     pub settings: SinkSettings,
     /// The queue.
@@ -44,7 +44,7 @@ pub enum SinkSettings {
 }
 
 impl Config {
-    /// The relabelling rules of a sink, or of the only one that has rules.
+    /// The relabelling rules of the named sink, or of the only sink that has rules.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ const TYPES: [(&str, Read); 5] = [
     }),
 ];
 
-/// Limit of the sinks: each has a task and metrics of its own.
+/// Limit on the number of sinks: each has its own task and metrics.
 const MAX_SINKS: usize = 100;
 
 /// Limit of the length of a name in bytes. Names are values of labels.
@@ -149,7 +149,7 @@ pub fn take(root: &mut Table<'_>) -> Config {
     Config(sinks)
 }
 
-/// What is wrong with the name of a sink, or with their number.
+/// The problem with the name of a sink, or with their number.
 fn problem(name: &str, before: usize) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) {

@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 
 use crate::live::Live;
 
-/// What the owner of a sink tells its task.
+/// The requests of a sink's owner to its task.
 pub(super) struct Control<S> {
-    /// The sink that takes the place of the current one.
+    /// The sink that replaces the current one.
     next: Mutex<Option<S>>,
     changed: Notify,
-    /// Time for sending what waits once the sink is to stop.
+    /// Time for sending what waits, once the sink is to stop.
     pub(super) drain: Live<Duration>,
 }
 

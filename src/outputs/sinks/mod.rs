@@ -14,10 +14,10 @@
 //! - [`queue`]: the one queue, bounded by bytes and by the age of its items;
 //! - [`worker`]: the task: batches, retries, draining at shutdown;
 //! - [`running`], [`control`]: a sink that runs, and how a reload changes it;
-//! - [`stored`]: what waits survives the end of the program, with storage;
+//! - [`stored`]: queues in storage, so that waiting items survive a restart;
 //! - [`backoff`]: the wait between two tries;
 //! - [`config`]: `[sinks.NAME]`, and the list of types;
-//! - [`http`]: settings of a server, requests, and what a status means;
+//! - [`http`]: settings of a server, requests, and the meaning of a status;
 //! - [`operations`]: forwards operations to another proxy or metrics-server;
 //! - [`loki`], [`opensearch`], [`cql`]: send events as log entries, as documents, and as rows;
 //! - [`remote_write`]: sends all series to Prometheus, on an interval;
@@ -86,7 +86,7 @@ use stored::StoredForm;
 
 /// Sends batches of items to another system.
 pub trait Sink: Send + 'static {
-    /// What the sink sends, one by one judged by the other system.
+    /// An item, which the other system judges by itself.
     type Item: Send + Sync + 'static;
 
     /// How items are stored; `None` keeps them in memory only.
@@ -98,17 +98,17 @@ pub trait Sink: Send + 'static {
     /// Bytes that an item takes up in the queue.
     fn size(item: &Self::Item) -> usize;
 
-    /// What is sent and where to, for the log: `operations to example:9999`.
+    /// The items and the destination, for the log: `operations to example:9999`.
     fn name(&self) -> String;
 
-    /// Sends a batch, and reports what became of each item.
+    /// Sends a batch, and reports the result for each item.
     ///
-    /// The batch has at least one item, the oldest first. Items that were not
-    /// taken come again in the next batch, in the same order and before newer
-    /// ones. At shutdown the future is dropped when the time to drain is over.
+    /// The batch has at least one item, the oldest first. Items that were not taken come again
+    /// in the next batch, in the same order and before newer ones. At shutdown the future is
+    /// dropped when the time to drain is over.
     ///
-    /// A report with a [`rest`](Report::rest) says that all requests have begun and some are
-    /// under way. The next batch is sent meanwhile: of two batches at most, requests overlap.
+    /// A report with a [`rest`](Report::rest) says that all requests have been started and some
+    /// are under way. The next batch is sent meanwhile, so requests of at most two batches overlap.
     fn send(&mut self, batch: &[Self::Item]) -> impl Future<Output = Report> + Send;
 
     /// Runs while nothing waits to be sent, and is dropped as soon as
@@ -117,13 +117,13 @@ pub trait Sink: Send + 'static {
         future::pending()
     }
 
-    /// Ends the sink after its last item was sent.
+    /// Ends the sink after its last item has been sent.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
         future::ready(())
     }
 }
 
-/// What the other system did with an item.
+/// The other system's decision about an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It took the item.
@@ -142,15 +142,15 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// What failed, in words. It is logged, and the next try waits.
     pub failure: Option<String>,
-    /// The least time until the next try, if the other system asked for it.
+    /// The minimum wait until the next try, if the other system asked for one.
     pub retry_after: Option<Duration>,
     /// Why items were refused, if any were.
     pub refusal: Option<Refusal>,
-    /// Gives the report of the batch, instead of this one.
+    /// Resolves to the report of the batch, which replaces this one.
     pub rest: Option<Rest>,
 }
 
-/// The end of a batch whose requests have all begun.
+/// The end of a batch whose requests have all been started.
 pub struct Rest(Pin<Box<dyn Future<Output = Report> + Send>>);
 
 impl Future for Rest {
@@ -172,13 +172,13 @@ impl fmt::Debug for Rest {
 pub struct Refusal {
     /// The word for metrics.
     pub reason: Reason,
-    /// What happened, in words for the log. It quotes nothing that was sent.
+    /// The problem in words, for the log. Quotes nothing that was sent.
     pub message: String,
-    /// The answer of the other system, which may quote what was sent; empty if there is
-    /// none. It is for people who may see the metrics, and for the log at `debug`.
+    /// The answer of the other system, which may quote what was sent; can be empty. Shown to
+    /// people who may see the metrics, and logged at `debug`.
     pub answer: String,
-    /// Whether the request was refused as a whole. The worker then finds out which items
-    /// are to blame: it sends smaller batches.
+    /// Whether the request was refused as a whole. The worker then sends smaller batches to find
+    /// the items to blame.
     pub whole: bool,
 }
 
@@ -200,7 +200,7 @@ impl Report {
         }
     }
 
-    /// Like [`Report::taken`], with what kept it from taking the rest.
+    /// Like [`Report::taken`], with the failure that stopped the rest.
     pub fn failed(taken: usize, failure: impl Into<String>) -> Self {
         Report {
             failure: Some(failure.into()),
@@ -209,12 +209,12 @@ impl Report {
     }
 }
 
-/// Reads the events of a batch.
+/// Decodes the events of a batch.
 ///
 /// # Errors
 ///
 /// Some are damaged, or were stored by a version with another format. The report refuses these;
-/// the others are for the next request.
+/// the next request has the others.
 fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Box<Report>> {
     let events: Vec<Option<Event<'_>>> = batch.iter().map(StoredEvent::decode).collect();
     if events.iter().all(Option::is_some) {
@@ -239,8 +239,8 @@ fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Box<Report>> {
 /// Starts the task of a sink whose items are in memory only, and returns the handle that
 /// producers push to. [`Running::start`] does the same for a sink that a reload can change.
 ///
-/// The task ends when every handle is dropped and the queue is empty. Once
-/// `stop` is cancelled, it has `drain` for that.
+/// The task ends when every handle is dropped and the queue is empty. Once `stop` is cancelled,
+/// it has the time `drain` to get there.
 pub fn start<S: Sink>(
     sink: S,
     limits: QueueLimits,

@@ -1,4 +1,4 @@
-//! A sink that runs: its queue, and how its owner changes and ends it.
+//! A running sink: its queue, and how its owner changes and ends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Sink, worker};
 use crate::clock::Now;
 use crate::telemetry::SinkStats;
 
-/// What a sink is started with.
+/// Everything that a sink needs to start.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Bounds of its queue.
@@ -28,18 +28,18 @@ pub struct Setup {
     pub tasks: TaskTracker,
 }
 
-/// Where the items of a sink are stored, and what is stored of them.
+/// The storage of a sink's items, and the items found there.
 #[derive(Debug)]
 pub struct Store<'q> {
     /// The queues of all sinks.
     pub queues: &'q StoredQueues,
-    /// The name of this one.
+    /// The name of this queue.
     pub name: QueueName,
-    /// Its items.
+    /// The stored items.
     pub chunks: Vec<StoredChunk>,
 }
 
-/// A sink that runs.
+/// A running sink.
 #[derive(Debug)]
 pub struct Running<S: Sink> {
     handle: QueueHandle<S::Item>,
@@ -49,7 +49,7 @@ pub struct Running<S: Sink> {
 }
 
 impl<S: Sink> Running<S> {
-    /// Starts the task of a sink. Its items are kept in `store`, if they can be.
+    /// Starts the task of a sink. Its items are kept in `store`, if they can be stored.
     pub fn start(sink: S, setup: Setup, store: Option<Store<'_>>) -> Self {
         let Setup {
             limits,
@@ -85,7 +85,7 @@ impl<S: Sink> Running<S> {
         &self.handle
     }
 
-    /// Goes on with another sink after the request in progress. What waits is sent by it.
+    /// Continues with another sink after the request in progress. It sends the waiting items.
     pub fn replace(&self, sink: S) {
         self.control.replace(sink);
     }
@@ -96,15 +96,15 @@ impl<S: Sink> Running<S> {
         self.control.drain.set(drain);
     }
 
-    /// Ends the sink: it takes no more items, and sends what waits in the time for that.
-    /// The result is cancelled once it has ended.
+    /// Ends the sink: it takes no more items, and sends what waits within the time to drain. The
+    /// result is cancelled once it has ended.
     pub fn end(&self) -> CancellationToken {
         self.handle.close();
         self.drain()
     }
 
-    /// Like [`Running::end`], for a sink whose producers end by themselves and drop their
-    /// handles. It takes items until then.
+    /// Like [`Running::end`], for a sink whose producers end by themselves and drop their handles.
+    /// Until then it takes items.
     pub fn drain(&self) -> CancellationToken {
         self.stop.cancel();
         self.ended.clone()

@@ -1,4 +1,4 @@
-//! What the tests of several sinks share.
+//! Helpers for the tests of several sinks.
 
 use super::QueueConfig;
 use crate::settings::document;

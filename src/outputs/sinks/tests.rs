@@ -1,4 +1,4 @@
-//! The worker with a sink that does as a script says, on paused time.
+//! The worker with a scripted sink, on paused time.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -15,17 +15,16 @@ enum Answer {
     Verdicts(Vec<Verdict>),
     /// Refuses the batch as a whole.
     RefusesAll,
-    /// Refuses every batch with this number as a whole, from now on.
+    /// Refuses every batch that contains this number as a whole, from now on.
     Refuses(u32),
     Fails,
     /// Takes nothing, and asks to wait.
     Busy(Duration),
     /// Takes all, after a while.
     Slow(Duration),
-    /// Has begun all requests, and gives the verdicts after a while. It fails if some are
-    /// `Again`.
+    /// Starts all requests, and gives the verdicts after a while. Fails if some are `Again`.
     UnderWay(Duration, Vec<Verdict>),
-    /// Has begun all requests, and takes all once the batch after it has ended.
+    /// Starts all requests, and takes all items once the next batch has ended.
     AfterNext,
     Never,
 }
@@ -43,7 +42,7 @@ fn refused(whole: bool, verdicts: Vec<Verdict>) -> Report {
     }
 }
 
-/// What a scripted sink was asked for, and when.
+/// The batches that a scripted sink got, and when.
 #[derive(Debug, Default)]
 struct Script {
     answers: VecDeque<Answer>,
@@ -51,12 +50,12 @@ struct Script {
     closed: bool,
 }
 
-/// Answers as scripted, then takes everything.
+/// Follows the script, then takes everything.
 #[derive(Debug)]
 struct Scripted {
     script: Arc<Mutex<Script>>,
     started: Instant,
-    /// Notified when a batch has ended that was under way.
+    /// Notified when a batch that was under way has ended.
     ended: Arc<Notify>,
 }
 
@@ -193,7 +192,7 @@ impl Bench {
         (batches.collect(), script.closed)
     }
 
-    /// Waits as long as it takes in paused time until `count` batches came.
+    /// Waits, however long in paused time, until `count` batches came.
     async fn batches(&self, count: usize) {
         while self.script.lock().unwrap().batches.len() < count {
             sleep(Duration::from_millis(1)).await;
@@ -309,7 +308,7 @@ async fn draining_ends_at_its_deadline() {
     bench.batches(1).await;
     let begun = Instant::now();
     bench.stop.cancel();
-    // A handle that is never dropped does not hold the worker up either.
+    // A handle that is never dropped does not hold up the worker either.
     let handle = bench.handle.clone();
     let stats = Arc::clone(&bench.stats);
     let (batches, closed) = bench.end().await;
@@ -447,7 +446,7 @@ async fn batches_that_overlap_fail_apart_and_come_again_in_order() {
     assert_eq!(stats.queued.value(), 0);
 }
 
-/// Both share room for requests, so the older can need what the newer has.
+/// Both batches share permits for requests, so the older can wait for one that the newer has.
 #[tokio::test(start_paused = true)]
 async fn a_batch_goes_on_while_the_one_before_waits_for_it() {
     let time = Duration::from_secs(1);
@@ -459,7 +458,7 @@ async fn a_batch_goes_on_while_the_one_before_waits_for_it() {
     let stats = Arc::clone(&bench.stats);
     bench.handle.push((1..=7).collect()).unwrap();
     bench.batches(2).await;
-    // What does not go on is dropped at the deadline.
+    // A batch that does not go on is dropped at the deadline.
     bench.stop.cancel();
     let (batches, closed) = bench.end().await;
     assert_eq!((batches.len(), closed), (3, true));

@@ -21,20 +21,20 @@ const PORT: u16 = 9042;
 /// The default of `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Limit of `hosts`. The other nodes of a cluster are found through them.
+/// Limit on `hosts`. The driver finds the other nodes through them.
 const MAX_HOSTS: usize = 100;
 
-/// Limit of the length of `datacenter` in bytes.
+/// Limit on the length of `datacenter`, in bytes.
 const MAX_DATACENTER: usize = 128;
 
-/// Items and bytes of one batch. It becomes many requests, one for each partition: with
-/// fewer items, fewer of them share a request.
+/// Limits of one batch, which becomes many requests, one for each partition: the more items,
+/// the more of them share a request.
 const BATCH: (usize, usize) = (20_000, 4 << 20);
 
 /// The settings of a sink for Cassandra or ScyllaDB.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
-    /// Nodes that are asked first.
+    /// Nodes that are contacted first.
     pub hosts: Vec<Address>,
     /// The table that rows are written to.
     pub table: TableName,
@@ -43,16 +43,16 @@ pub struct Settings {
     pub datacenter: Option<String>,
     /// How many replicas must have a row.
     pub consistency: Level,
-    /// The keyspace and the table to make where they are missing.
+    /// The keyspace and the table to create where they are missing.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub create: Option<Create>,
-    /// Time for a connection to the cluster, and for each request.
+    /// Time for connecting to the cluster, and for each request.
     #[serde(serialize_with = "write_duration")]
     pub timeout: Duration,
     /// User and password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<BasicAuth>,
-    /// Certificates of both sides; `None` without TLS.
+    /// Certificates of the proxy and of the cluster; `None` without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
 }
@@ -143,7 +143,7 @@ pub fn read(mut table: Table<'_>) -> Option<(Settings, QueueConfig)> {
     Some((settings, queue))
 }
 
-/// Takes `create` and the settings that only matter with it.
+/// Takes `create` and the settings that matter only with it.
 fn take_create(table: &mut Table<'_>) -> Option<Create> {
     let written = ["layout", "replication_factor"].map(|key| (key, table.place(key)));
     let create = Create {

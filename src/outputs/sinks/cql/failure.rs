@@ -1,4 +1,4 @@
-//! Errors of the driver: what becomes of a row, and what is said about it.
+//! Errors of the driver: their meaning for rows, and their wording.
 
 use scylla::errors::{
     ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
@@ -8,7 +8,7 @@ use scylla::errors::{
 use crate::http_client::explain_io;
 use crate::telemetry::clip_to;
 
-/// Bytes of the words of the server that are shown.
+/// Limit on the shown text of the server, in bytes.
 const SHOWN: usize = 300;
 
 /// Why a request failed.
@@ -21,7 +21,7 @@ pub enum Failure {
         /// Whether a new connection to the cluster can help.
         reconnect: bool,
     },
-    /// The server does not take these rows, or the table is not what it was.
+    /// The server does not take these rows, or the table has changed.
     Refused {
         /// What happened. It quotes nothing that was sent.
         message: String,
@@ -66,7 +66,7 @@ pub fn of_request(error: &ExecutionError) -> Failure {
     }
 }
 
-/// Why a statement that is ours failed, with the words of the server.
+/// Why one of the proxy's own statements failed, in the words of the server.
 pub fn of_statement(error: &ExecutionError) -> String {
     match error {
         ExecutionError::LastAttemptError(problem) => of_attempt(problem),

@@ -5,13 +5,13 @@
 //! - [`rows`]: events as rows, and the rows of one partition as a request;
 //! - [`slots`]: milliseconds of rows, for tables without the column `id`;
 //! - [`session`]: connections to the cluster;
-//! - [`failure`]: what an error of the driver means for a row.
+//! - [`failure`]: the meaning of the driver's errors.
 //!
 //! The driver finds the nodes of the cluster and sends each request to a replica of its
-//! partition. It connects with the first batch, so a cluster that is away stops no start.
+//! partition. It connects with the first batch, so the proxy starts even if the cluster is away.
 //!
 //! All but the settings needs the feature `cql`, and TLS needs `cql-tls`: the driver's TLS
-//! has a second library of ciphers compiled, which nothing calls.
+//! compiles a second library of ciphers, which nothing calls.
 
 pub mod config;
 #[cfg(feature = "cql")]

@@ -12,27 +12,27 @@ use super::slots::Slots;
 use super::table::{Layout, Shape};
 use crate::event::{Event, StoredEvent};
 
-/// Limits of the rows of one request. A partition is written by one thread of a node, so
-/// larger requests are no faster; ScyllaDB warns of those above 128 KiB.
+/// Limits of one request. One thread of a node writes a partition, so larger requests are no
+/// faster; ScyllaDB warns of requests above 128 KiB.
 pub const MAX_ROWS: usize = 100;
 const MAX_BYTES: usize = 64 << 10;
 
-/// Memory that a request begins with: some rows of usual length.
+/// Initial memory of a request: some rows of usual length.
 const FIRST_BYTES: usize = 1 << 10;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
-/// Rows of one partition, as they are sent.
+/// Rows of one partition, ready to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// The cells of all rows.
     cells: Vec<u8>,
-    /// For each row, the place of its event in the batch, and the end of its cells.
+    /// For each row, the index of its event in the batch, and the end of its cells.
     rows: Vec<(usize, usize)>,
 }
 
 impl Request {
-    /// The places of the events in their batch.
+    /// The indices of the events in their batch.
     pub fn items(&self) -> impl ExactSizeIterator<Item = usize> {
         self.rows.iter().map(|(item, _)| *item)
     }
@@ -44,7 +44,7 @@ impl Request {
         ends.map(|(start, (_, end))| Row(&self.cells[start..*end]))
     }
 
-    /// A request for each row.
+    /// Splits this into a request for each row.
     pub fn split(&self) -> impl Iterator<Item = Request> {
         self.items().zip(self.rows()).map(|(item, row)| Request {
             cells: row.0.to_vec(),
@@ -87,18 +87,18 @@ impl SerializeRow for Row<'_> {
     }
 }
 
-/// What becomes of a batch.
+/// The requests for a batch, and the events that none of them has.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The requests.
     pub requests: Vec<Request>,
-    /// Items that are no events.
+    /// Items that cannot be decoded.
     pub unreadable: Vec<usize>,
-    /// Events for which there is no millisecond left.
+    /// Events without a free millisecond.
     pub crowded: Vec<usize>,
 }
 
-/// Makes rows of events, for a table of one shape.
+/// Turns events into rows for a table of one shape.
 #[derive(Debug, Default)]
 pub struct Planner {
     slots: Slots,
@@ -109,7 +109,7 @@ impl Planner {
     /// The requests for a batch.
     pub fn plan(&mut self, batch: &[StoredEvent], shape: Shape) -> Plan {
         let mut plan = Plan::default();
-        // This batch and the one before can be sent again.
+        // This batch and the previous one can be sent again.
         self.slots.remember(2 * batch.len());
         // The request of each partition that still has room, by a hash of the partition.
         let mut open: HashTable<(u64, usize)> = HashTable::new();
@@ -161,7 +161,7 @@ impl Planner {
         plan
     }
 
-    /// The millisecond of a row, which begins with a name of `name` bytes and labels.
+    /// The millisecond of a row that begins with a name of `name` bytes and its labels.
     fn milli(&mut self, event: &Event<'_>, row: &[u8], name: usize, shape: Shape) -> Option<i64> {
         let milli = event.time().div_euclid(NANOS_PER_MILLI);
         if shape.has_id {

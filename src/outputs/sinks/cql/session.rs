@@ -23,11 +23,11 @@ use super::table::{self, Column, Shape};
 const COLUMNS: &str = "SELECT column_name, kind, type FROM system_schema.columns \
                        WHERE keyspace_name = ? AND table_name = ?";
 
-/// A cluster that rows can be written to.
+/// A connection to a cluster, with statements that write rows.
 pub struct Cluster {
     session: Session,
     insert: PreparedStatement,
-    /// Statements for several rows, by their number. Each is made when it is first needed.
+    /// Statements for several rows, by number of rows. Each is made when it is first needed.
     batches: [OnceLock<Batch>; MAX_ROWS + 1],
     /// Whether a new connection to the cluster is needed.
     broken: AtomicBool,
@@ -36,7 +36,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects, makes the table if it is missing and may be made, and looks at it.
+    /// Connects, creates the table if it is missing and `create` is set, and reads its columns.
     ///
     /// # Errors
     ///
@@ -59,11 +59,11 @@ impl Cluster {
         }
     }
 
-    /// Whether the table is still what it was.
+    /// Whether the table has the same shape as before.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, or with the connection.
+    /// The problem with the table or the connection.
     pub async fn check(&self, settings: &Settings) -> Result<bool, String> {
         let (_, shape) = prepare(&self.session, settings).await?;
         Ok(shape == self.shape)
@@ -89,7 +89,7 @@ impl Cluster {
         })
     }
 
-    /// Notes that the next batch needs a new connection.
+    /// Marks the connection as broken: the next batch needs a new one.
     pub fn note_broken(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
@@ -140,8 +140,8 @@ async fn open(settings: &Settings) -> Result<Session, String> {
     built.map_err(|problem| of_session(&problem))
 }
 
-/// The statement that writes a row, and the shape of the table, which is made first where
-/// that is set and it is missing.
+/// Prepares the statement that writes a row, and determines the shape of the table. Creates
+/// the table first if it is missing and `create` is set.
 async fn prepare(
     session: &Session,
     settings: &Settings,
@@ -164,7 +164,7 @@ async fn prepare(
     let shape = Shape::of(name, &columns)?;
     let insert = session.prepare(shape.insert(name)).await;
     let mut insert = insert.map_err(|problem| of_prepare(&problem))?;
-    // A row that is written twice is the same row.
+    // Writing a row twice leaves one row.
     insert.set_is_idempotent(true);
     Ok((insert, shape))
 }

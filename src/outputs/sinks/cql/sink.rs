@@ -1,4 +1,4 @@
-//! The sink: a batch becomes requests, and their results become verdicts.
+//! The sink: turns batches into requests, and their results into verdicts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,8 +19,7 @@ use crate::outputs::sinks::{Refusal, Report, Sink, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::sender_log::LogEvent;
 
-/// Requests under way at once, of both batches that can overlap. A node needs some dozens to
-/// be busy.
+/// Concurrent requests, of both batches that can overlap. A node needs some dozens to be busy.
 const IN_FLIGHT: usize = 256;
 
 /// Writes rows.
@@ -28,9 +27,9 @@ const IN_FLIGHT: usize = 256;
 pub struct CqlSink {
     settings: Arc<Settings>,
     planner: Planner,
-    /// The cluster, once a connection succeeded.
+    /// The cluster, once connected.
     cluster: Option<Arc<Cluster>>,
-    /// Room for requests.
+    /// Permits for requests.
     room: Arc<Semaphore>,
 }
 
@@ -109,14 +108,14 @@ struct Writing {
     room: Arc<Semaphore>,
     waiting: VecDeque<Request>,
     running: FuturesUnordered<BoxFuture<'static, (Request, Result<(), Failure>)>>,
-    /// Whether the table was found to be what it was, after a row was refused.
+    /// Whether the table was found unchanged after a row was refused.
     is_checked: bool,
     report: Report,
 }
 
 impl Writing {
-    /// Begins all requests that wait, as there is room, and notes what ends meanwhile. After a
-    /// failure it begins no more of them.
+    /// Starts all waiting requests as permits allow, and records those that end meanwhile. After
+    /// a failure it starts no more of them.
     async fn begin(&mut self) {
         while self.report.failure.is_none() && !self.waiting.is_empty() {
             tokio::select! {
@@ -137,7 +136,7 @@ impl Writing {
         }
     }
 
-    /// Waits for all requests, and gives the report of the batch.
+    /// Waits for all requests, and returns the report of the batch.
     async fn finish(mut self) -> Report {
         loop {
             self.begin().await;
@@ -148,7 +147,7 @@ impl Writing {
         }
     }
 
-    /// Notes the result of a request.
+    /// Records the result of a request.
     async fn note(&mut self, request: Request, result: Result<(), Failure>) {
         match result {
             Ok(()) => {
@@ -175,7 +174,7 @@ impl Writing {
                             self.refuse(item, Reason::Refused, message.clone(), answer.clone());
                         }
                     }
-                    // Only the row to blame is refused.
+                    // Each row is sent alone, so that only bad ones are refused.
                     _ => self.waiting.extend(request.split()),
                 }
             }

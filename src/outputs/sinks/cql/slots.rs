@@ -1,8 +1,7 @@
 //! Milliseconds of rows, for tables whose primary key ends with the timestamp.
 //!
-//! Two values of a series in one millisecond would be one row there. So the second value
-//! takes the next millisecond that is free. A value that is sent again gets the millisecond
-//! that it had before.
+//! There, two values of a series in one millisecond would be one row. So the second value
+//! moves to the next free millisecond. A value that is sent again gets its former millisecond.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,14 +9,14 @@ use std::mem::swap;
 
 use foldhash::quality::RandomState;
 
-/// The least number of rows that are remembered, in about 15 MB. It is enough for some seconds.
+/// The minimum number of remembered rows: enough for some seconds, in about 15 MB.
 const REMEMBERED: usize = 100_000;
 
-/// How far a value can be moved, in milliseconds. A burst of this many values of a series
-/// has room.
+/// The largest shift of a value, in milliseconds. A burst of this many values of a series has
+/// room.
 pub const MAX_SHIFT: i64 = 60_000;
 
-/// The milliseconds that the newest rows have taken.
+/// The milliseconds that recent rows have taken.
 #[derive(Debug)]
 pub struct Slots {
     /// The millisecond of an event.
@@ -37,13 +36,13 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// Remembers at least this many rows: those of a batch, which can be sent again.
+    /// Remembers at least this many rows, which can be sent again.
     pub fn remember(&mut self, rows: usize) {
         self.of_event.limit = self.of_event.limit.max(rows);
         self.next.limit = self.next.limit.max(2 * rows);
     }
 
-    /// The millisecond for the event `id`, from `wanted` on. `None` if there is none
+    /// The first free millisecond for the event `id`, from `wanted` on. `None` if there is none
     /// within [`MAX_SHIFT`].
     pub fn take(&mut self, key: u64, wanted: i64, id: u128) -> Option<i64> {
         if let Some(milli) = self.of_event.get(&id) {
@@ -59,7 +58,7 @@ impl Slots {
         let next = milli.saturating_add(1);
         self.next.insert((key, milli), next);
         if milli != wanted {
-            // The next value with this time need not look at those in between.
+            // The next value with this time can skip those in between.
             self.next.insert((key, wanted), next);
         }
         self.of_event.insert(id, milli);
@@ -67,7 +66,7 @@ impl Slots {
     }
 }
 
-/// A map that forgets its oldest entries: it has the last `limit`, and at most twice as many.
+/// A map that forgets its oldest entries: it keeps between `limit` and twice as many.
 #[derive(Debug)]
 struct Recent<K, V> {
     limit: usize,

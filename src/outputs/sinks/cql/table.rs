@@ -1,15 +1,15 @@
 //! The table that rows are written to: its name, its primary key, and the statements
 //! that make it and write to it.
 //!
-//! Two layouts are in use. The partition of a row is its series in one, and the name of its
-//! metric in the other. A table that the proxy makes also has a column `id` in its primary
-//! key, which holds the identity of an event.
+//! There are two layouts: the partition of a row is its series, or the name of its metric. A
+//! table that the proxy creates also has a column `id` in its primary key, with the identity of
+//! the event.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Limit of the length of the name of a keyspace or of a table, as of Cassandra.
+/// Limit on the length of the name of a keyspace or table, as in Cassandra.
 const MAX_NAME: usize = 48;
 
 /// The name of a table with its keyspace.
@@ -36,7 +36,7 @@ impl TableName {
     ///
     /// # Errors
     ///
-    /// What it must be instead, for the end of a sentence.
+    /// The required form, as the end of a sentence.
     pub fn parse(written: &str) -> Result<Self, String> {
         let is_name = |name: &str| {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -67,7 +67,7 @@ impl Serialize for TableName {
     }
 }
 
-/// What the partition of a row is.
+/// The partition of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
@@ -77,10 +77,10 @@ pub enum Layout {
     Name,
 }
 
-/// What a new keyspace and a new table are like.
+/// The form of a new keyspace and a new table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Create {
-    /// Whether they are made.
+    /// Whether they are created.
     pub create: bool,
     /// The primary key of the table.
     pub layout: Layout,
@@ -88,7 +88,7 @@ pub struct Create {
     pub replication_factor: usize,
 }
 
-/// The statements that make a keyspace and a table.
+/// The statements that create a keyspace and a table.
 #[cfg(feature = "cql")]
 pub fn create(name: &TableName, create: Create) -> [String; 2] {
     let TableName { keyspace, table } = name;
@@ -123,7 +123,7 @@ pub struct Column {
     pub data_type: String,
 }
 
-/// What rows have, and the types that their columns can have.
+/// The columns of rows, and the types that they can have.
 const COLUMNS: [(&str, &[&str]); 5] = [
     ("name", &["text", "ascii"]),
     ("labels", &["frozen<map<text, text>>", "map<text, text>"]),
@@ -135,7 +135,7 @@ const COLUMNS: [(&str, &[&str]); 5] = [
 /// How rows are written to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// What the partition of a row is.
+    /// The partition of a row.
     pub layout: Layout,
     /// Whether labels are in the primary key.
     pub has_labels_in_key: bool,
@@ -144,7 +144,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// How rows are written to a table with these columns.
+    /// The shape of a table with these columns.
     ///
     /// # Errors
     ///

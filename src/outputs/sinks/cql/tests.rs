@@ -342,7 +342,7 @@ mod rows {
     #[test]
     fn values_of_one_millisecond_are_moved_only_in_tables_without_an_identity() {
         let time = |bytes: &[u8]| {
-            // The name, the labels and their lengths come before it.
+            // The name and the labels, with their lengths, come before it.
             let at = (4 + 1) + (4 + 4) + 4;
             i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
         };

@@ -16,16 +16,16 @@ use crate::outputs::sinks::{Refusal, Report, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::clip_to;
 
-/// Bytes that are read of an answer that only says what is wrong.
+/// Bytes to read of an answer that only says what is wrong.
 const EXPLANATION: usize = 4 << 10;
 
-/// Bytes of such an answer that are shown.
+/// Bytes to show of such an answer.
 const SHOWN: usize = 300;
 
 /// Idle connections that are kept. A sink sends one request at a time.
 const KEPT_CONNECTIONS: usize = 2;
 
-/// How long an idle connection is kept. Then the name of the server is resolved again.
+/// How long an idle connection is kept. After that, the name of the server is resolved again.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// Sends the requests of one sink.
@@ -120,7 +120,7 @@ impl HttpClient {
         })
     }
 
-    /// Sends a `POST` whose answer counts for all items of a batch alike.
+    /// Sends a `POST` whose answer applies to all items of a batch.
     pub async fn post_batch(
         &self,
         url: Url,
@@ -136,7 +136,7 @@ impl HttpClient {
 }
 
 impl Answer {
-    /// What the status means for a batch of `items`. See the [module](super).
+    /// The verdicts for a batch of `items`, by status. See the [module](super).
     pub fn judge(&self, items: usize) -> Report {
         let status = self.status.as_u16();
         match status {
@@ -173,7 +173,7 @@ impl Answer {
         format!("the server answered {}{hint}", self.status)
     }
 
-    /// The beginning of the body, as text in one line.
+    /// The beginning of the body, as one line of text.
     pub fn explanation(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -182,7 +182,7 @@ impl Answer {
 }
 
 impl Verdict {
-    /// What the status of one item means, in an answer with a status for each.
+    /// The verdict for one item, in an answer with a status for each.
     pub fn of_status(status: u16) -> Verdict {
         match status {
             200..=299 => Verdict::Taken,

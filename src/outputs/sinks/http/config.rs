@@ -25,10 +25,10 @@ pub struct HttpSettings {
     pub proxy_url: Option<ProxyUrl>,
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are used.
     pub proxy_from_environment: bool,
-    /// Secrets and more headers.
+    /// Credentials and further headers.
     #[serde(flatten)]
     pub credentials: Credentials,
-    /// Certificates of both sides.
+    /// Certificates of the proxy and of the server.
     #[serde(skip_serializing_if = "ServerTls::is_empty")]
     pub tls: ServerTls,
 }
@@ -36,7 +36,7 @@ pub struct HttpSettings {
 /// The `tls` table of a sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ServerTls {
-    /// Certificates to trust.
+    /// Authorities to trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<CaFile>,
     /// Whether every certificate is accepted.

@@ -49,7 +49,7 @@ fn a_status_takes_repeats_or_refuses_the_batch() {
     }
 }
 
-/// A server that gives one answer, and what it was sent.
+/// A server that gives one answer, and the request that it got.
 fn server(answer: &'static str) -> (Url, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/push", listener.local_addr().unwrap());

@@ -21,12 +21,12 @@ pub struct Settings {
     pub tenant: Option<String>,
     /// How requests are encoded.
     pub encoding: Encoding,
-    /// Names of the labels that tell streams apart; empty for all.
+    /// Names of the labels that distinguish streams; empty for all.
     pub labels: Vec<String>,
     /// The text of an entry.
     #[serde(serialize_with = "write_line")]
     pub line: Line,
-    /// Whether name, value and the labels that are not in [`labels`](Self::labels) are
+    /// Whether name, value and the labels that are not in [`labels`](Self::labels) become
     /// structured metadata of an entry.
     pub structured_metadata: bool,
 }

@@ -5,21 +5,21 @@ use std::io::Write as _;
 
 use crate::event::Content;
 
-/// How the text of an entry is made.
+/// The form of an entry's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// `json`: the message, as metrics-server writes it.
     Json,
     /// `value`: the value.
     Value,
-    /// Text with names in braces.
+    /// A template: text with names in braces.
     Template(Vec<Part>),
 }
 
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// Text as it is.
+    /// Literal text.
     Text(String),
     /// `{name}`
     Name,
@@ -36,7 +36,7 @@ impl Line {
     ///
     /// # Errors
     ///
-    /// What it must be instead, for the end of a sentence.
+    /// The required form, as the end of a sentence.
     pub fn parse(written: &str) -> Result<Self, String> {
         match written {
             "json" => Ok(Line::Json),
@@ -76,7 +76,7 @@ impl Line {
 
 /// Appends the value of an event.
 pub fn write_value(content: &Content<'_>, out: &mut Vec<u8>) {
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = write!(out, "{}", content.value);
 }
 

@@ -1,4 +1,4 @@
-//! Sends events to Loki, and to what takes its push API, such as VictoriaLogs.
+//! Sends events to Loki, and to other systems with its push API, such as VictoriaLogs.
 //!
 //! - [`config`]: the settings;
 //! - [`line`]: the text of an entry;

@@ -13,7 +13,7 @@ use super::line::write_value;
 use crate::event::{Event, write_string};
 use crate::exposition::protobuf::{put_bytes, put_unsigned};
 
-/// The label of a stream that would have none: Loki requires one.
+/// The label of a stream that would otherwise have none: Loki requires one.
 const ONLY_LABEL: (&str, &str) = ("job", "exporter-proxy");
 
 /// Field numbers of Loki's messages.
@@ -96,7 +96,7 @@ impl<'s> RequestBuilder<'s> {
                 if !entries.is_empty() {
                     entries.push(b',');
                 }
-                // Writing to memory does not fail.
+                // Writing to memory cannot fail.
                 let _ = write!(entries, "[\"{}\",", event.time());
                 write_string(&String::from_utf8_lossy(&self.line), entries);
                 let mut comma = ",{";
@@ -166,8 +166,8 @@ impl<'s> RequestBuilder<'s> {
     }
 }
 
-/// The structured metadata of an event: its name, its value, and the labels that are not
-/// those of its stream.
+/// The structured metadata of an event: its name, its value, and the labels that do not belong
+/// to its stream.
 fn metadata<'e>(
     settings: &Settings,
     event: &'e Event<'_>,
@@ -192,7 +192,7 @@ fn metadata<'e>(
     all.into_iter()
 }
 
-/// The name with underscores for the characters that label names cannot have.
+/// The name with underscores in place of characters that are invalid in label names.
 fn clean_name(name: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let digit = name.starts_with(|c: char| c.is_ascii_digit());

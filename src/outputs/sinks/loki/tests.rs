@@ -4,7 +4,7 @@ use super::*;
 use crate::event::{Content, Draft, EventKind, Stamp};
 use crate::outputs::sinks::testing;
 
-/// `logproto.PushRequest`, as another reader has it.
+/// `logproto.PushRequest`, decoded by another library.
 #[derive(Clone, PartialEq, Message)]
 struct PushRequest {
     #[prost(message, repeated, tag = "1")]

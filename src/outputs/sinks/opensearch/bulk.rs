@@ -1,4 +1,4 @@
-//! Documents as a request to `_bulk`, and the results of it.
+//! Documents as a request to `_bulk`, and the results in its answer.
 //!
 //! The format is documented as "Bulk" in the document APIs of OpenSearch and of
 //! Elasticsearch.
@@ -15,14 +15,14 @@ use crate::outputs::sinks::{Refusal, Report, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::clip_to;
 
-/// The status of a document that exists already: an earlier request made it.
+/// The status of a document that already exists: an earlier request created it.
 const CONFLICT: u16 = 409;
 
-/// The end of the types of errors with which an index or the cluster takes no documents for
-/// now. A full disk is the usual cause: then no index of the next day can be made.
+/// The end of the error types with which an index or the cluster rejects documents for now.
+/// A full disk is the usual cause: it also prevents the index of the next day.
 const BLOCKED: &str = "_block_exception";
 
-/// Bytes of the words of the server that are shown.
+/// Limit on the shown text of the server, in bytes.
 const SHOWN: usize = 300;
 
 /// The body of a request: two lines for each document.
@@ -39,7 +39,7 @@ pub fn body(settings: &Settings, events: &[Event<'_>]) -> Vec<u8> {
         settings.index.write(index, time, &mut name);
         body.extend_from_slice(b"{\"create\":{\"_index\":");
         write_string(&name, &mut body);
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(body, ",\"_id\":\"{:032x}\"}}}}", event.stamp.id);
         event.content.write_json(Some(time), &mut body);
         body.push(b'\n');
@@ -55,7 +55,7 @@ struct Answer {
     items: Vec<HashMap<String, Outcome>>,
 }
 
-/// What became of one document.
+/// The result for one document.
 #[derive(Debug, Deserialize)]
 struct Outcome {
     status: u16,

@@ -17,7 +17,7 @@ pub struct Settings {
     pub server: HttpSettings,
     /// The name of the index of a document.
     pub index: IndexPattern,
-    /// What takes the place of `{index}` for documents that name no index.
+    /// The value of `{index}` for documents that name no index.
     pub default_index: String,
     /// The index template to make.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ pub struct Settings {
 pub struct Template {
     /// The name of the template.
     pub name: String,
-    /// The names of indices that it is for; `*` matches any characters.
+    /// Patterns of the index names that it applies to; `*` matches any characters.
     pub patterns: Vec<String>,
     /// Shards of an index.
     pub shards: usize,

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
-/// Limit of the bytes of a name of an index in OpenSearch.
+/// Limit on the length of an index name in OpenSearch, in bytes.
 const MAX_NAME: usize = 255;
 
 /// Room for the date and text of a pattern within [`MAX_NAME`].
@@ -34,7 +34,7 @@ impl IndexPattern {
     ///
     /// # Errors
     ///
-    /// What it must be instead, for the end of a sentence.
+    /// The required form, as the end of a sentence.
     pub fn parse(written: &str) -> Result<Self, String> {
         let wrong = |what: &str| format!("{what}, not {written:?}");
         if written.is_empty() || written.len() > MAX_PATTERN {
@@ -82,7 +82,7 @@ impl IndexPattern {
             match part {
                 Part::Text(text) => name.push_str(text),
                 Part::Index => name.push_str(index),
-                // The formats are valid, and writing to memory does not fail.
+                // The formats are valid, and writing to memory cannot fail.
                 Part::Date(format) => {
                     let _ = write!(name, "{}", date.format(format));
                 }
@@ -133,7 +133,7 @@ impl Serialize for IndexPattern {
     }
 }
 
-/// Whether OpenSearch takes a name, with room for a date.
+/// Whether OpenSearch accepts the name, with room for a date.
 pub fn is_index_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.len() <= MAX_NAME - MAX_PATTERN

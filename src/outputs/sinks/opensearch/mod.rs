@@ -4,8 +4,8 @@
 //! - [`index`]: the name of the index of a document;
 //! - [`bulk`]: documents as a request to `_bulk`, and the answer to it.
 //!
-//! A document has an identity from the moment it arrives, and is only ever created. So a
-//! request that is sent twice adds nothing the second time.
+//! A document gets its identity on arrival and is only ever created. So a request that is sent
+//! twice adds nothing the second time.
 
 mod bulk;
 mod config;
@@ -27,10 +27,10 @@ use super::{Report, Sink, read_events};
 use crate::event::StoredEvent;
 use crate::telemetry::sender_log::LogEvent;
 
-/// The parts of an answer that are used.
+/// The parts of an answer that the sink reads.
 const FILTER: &str = "errors,items.*.status,items.*.error.type,items.*.error.reason";
 
-/// Limit of the bytes of an answer: a few hundred for each document.
+/// Limit on the size of an answer: a few hundred bytes for each document.
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Sends documents.
@@ -38,7 +38,7 @@ const MAX_ANSWER: usize = 64 << 20;
 pub struct OpenSearchSink {
     settings: Settings,
     client: HttpClient,
-    /// Whether the template is still to be made.
+    /// Whether the template still has to be created.
     needs_template: bool,
 }
 
@@ -107,7 +107,7 @@ impl OpenSearchSink {
         url
     }
 
-    /// Makes or replaces the index template.
+    /// Creates or replaces the index template.
     async fn put_template(&self) -> Result<(), String> {
         let Some(template) = &self.settings.template else {
             return Ok(());

@@ -74,7 +74,7 @@ fn each_document_gets_its_own_verdict() {
     let failure = report.failure.unwrap();
     assert!(failure.contains("429 (rejected"), "{failure}");
 
-    // A full disk is mended while documents wait; a role that may not write is not.
+    // A full disk can be mended while documents wait; a missing permission cannot.
     for (kind, expected) in [
         ("index_create_block_exception", Verdict::Again),
         ("cluster_block_exception", Verdict::Again),

@@ -10,10 +10,10 @@ use crate::settings::destination::{FORMS, destination};
 use crate::settings::document::Node;
 use crate::settings::reader::Table;
 
-/// Operations of one batch. Datagrams need a system call each.
+/// Operations in one batch. Each datagram needs a system call.
 const BATCH_ITEMS: usize = 4096;
 
-/// Bytes of one batch: the size of one write to the connection.
+/// Bytes in one batch: the size of one write to the connection.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// The default of `max_queue`.
@@ -22,7 +22,7 @@ const MAX_QUEUE: usize = 16 << 20;
 /// The settings of a sink for operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
-    /// Where operations are forwarded to.
+    /// The destination of operations.
     #[serde(rename = "url", serialize_with = "write_destination")]
     pub destination: Destination,
 }

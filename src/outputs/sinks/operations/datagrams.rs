@@ -18,19 +18,19 @@ use crate::settings::Address;
 /// and UDP.
 pub(super) const MAX_DATAGRAM: usize = 65_507;
 
-/// Time for the receiver to take one of the datagrams that wait at its Unix socket.
+/// Time for the receiver to read one of the datagrams that wait at its Unix socket.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends a datagram for each line. If nothing listens at the receiver's address, its
-/// machine reports that for an earlier datagram, and the next send fails. The datagram
-/// at hand was not sent then, and comes again.
+/// Sends a datagram for each line. If nothing listens at the receiver's address, its machine
+/// reports that for an earlier datagram, and the next send fails. The datagram at hand was not
+/// sent then, and is sent again.
 #[derive(Debug)]
 pub(super) struct DatagramSink {
     receiver: DatagramReceiver,
     socket: Option<Socket>,
 }
 
-/// Where the datagrams go.
+/// The destination of the datagrams.
 #[derive(Debug)]
 pub(super) enum DatagramReceiver {
     Udp(Address),
@@ -68,7 +68,7 @@ impl Socket {
     async fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Udp(socket) => socket.send(datagram).await,
-            // A full receiver makes the sender wait.
+            // If the receiver's socket is full, the sender waits.
             Socket::Unix(socket) => timeout(SEND_TIMEOUT, socket.send(datagram)).await?,
         }
     }
@@ -106,7 +106,7 @@ impl DatagramSink {
                     report.verdicts.push(Verdict::Refused(Reason::TooLarge));
                     continue;
                 }
-                // The name may have another address by now.
+                // By now, the name may have another address.
                 self.socket = None;
                 report.failure = Some(error.to_string());
                 break;

@@ -19,10 +19,10 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 /// Time for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time for the receiver to take some of what is written.
+/// Time for the receiver to accept a part of what is written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes read at once of what the receiver answers.
+/// Bytes of the receiver's answers to read at once.
 const ANSWER_SIZE: usize = 1024;
 
 /// Sends lines over one connection, and connects again after it breaks.
@@ -32,7 +32,7 @@ pub(super) struct StreamSink {
     stream: Option<LineStream<Connection>>,
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 #[derive(Debug)]
 pub(super) enum StreamReceiver {
     Tcp(Address),
@@ -108,8 +108,7 @@ async fn connect(receiver: &StreamReceiver) -> io::Result<LineStream<Connection>
     ))
 }
 
-/// A connection that lines are written to. The receiver answers only what it
-/// rejects.
+/// A connection that lines are written to. The receiver answers only rejected lines.
 #[derive(Debug)]
 pub(super) struct LineStream<S> {
     reader: ReadHalf<S>,
@@ -128,8 +127,8 @@ impl<S: AsyncRead + AsyncWrite> LineStream<S> {
         }
     }
 
-    /// Writes lines. Those that were written whole are taken: the receiver
-    /// discards a line that was cut.
+    /// Writes lines. Completely written lines count as taken: the receiver discards a line that
+    /// was cut.
     pub(super) async fn write(&mut self, lines: &[Bytes]) -> Report {
         self.buffer.clear();
         for line in lines {
@@ -167,8 +166,7 @@ impl<S: AsyncRead + AsyncWrite> LineStream<S> {
         Report::failed(whole, failure.to_string())
     }
 
-    /// Reads what the receiver answers, until the connection breaks.
-    /// Cancel-safe.
+    /// Reads the receiver's answers until the connection breaks. Cancel-safe.
     async fn read_answers(&mut self) -> io::Error {
         let mut answer = [0; ANSWER_SIZE];
         loop {
@@ -179,10 +177,9 @@ impl<S: AsyncRead + AsyncWrite> LineStream<S> {
         }
     }
 
-    /// Ends the stream of lines. The receiver takes the end as the sign that
-    /// nothing is missing.
+    /// Ends the stream, which tells the receiver that nothing is missing.
     pub(super) async fn end(&mut self) {
-        // All lines are written. A receiver that is gone needs no end.
+        // All lines are written. If the receiver is gone, it needs no end.
         let _ = self.writer.shutdown().await;
     }
 }
@@ -200,7 +197,7 @@ fn log_answer(answer: &[u8], read: io::Result<usize>) -> io::Result<()> {
             "the receiver closed the connection",
         ));
     }
-    // The answer may quote what was sent, so it is for `debug` alone.
+    // The answer may quote what was sent, so it is logged at `debug` only.
     if sender_log::write(
         LogEvent::OperationRejected,
         About::NOTHING,

@@ -128,7 +128,7 @@ async fn a_unix_socket_takes_datagrams_when_there_is_one() {
         let length = socket.recv(&mut datagram).await.unwrap();
         assert_eq!(&datagram[..length], expected.as_bytes());
     }
-    // More than the buffer of the sender's socket has room for.
+    // More than fits into the buffer of the sender's socket.
     let long = [&vec![b'x'; 8 << 20][..], b"\n"].concat();
     let (settings, _, _) = self::settings(Destination::UnixDatagram(path), 0, drain);
     let report = OperationsSink::new(settings)
@@ -158,7 +158,7 @@ async fn a_datagram_that_an_earlier_error_kept_back_is_sent_again() {
     while stats.queued.value() > 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    // The loopback has reported the closed port by now, so the next send fails.
+    // By now the loopback has reported the closed port, so the next send fails.
     let socket = UdpSocket::bind(address).await.unwrap();
     sink.push(&Bytes::from_static(b"second\nthird\n")).unwrap();
     let mut datagram = [0; 100];

@@ -1,4 +1,4 @@
-//! `[profiling]`: where CPU profiles of the proxy are sent to.
+//! `[profiling]`: the destination and the labels of CPU profiles of the proxy.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::settings::document::Node;
 use crate::settings::reader::Table;
 use crate::settings::value::{duration, text, write_duration};
 
-/// The name of the application, without a setting.
+/// The default name of the application.
 const NAME: &str = "exporter-proxy";
 
-/// Limit of the name of the application, of labels and of their values, in bytes.
+/// Limit on the length of the application's name, of labels and of their values, in bytes.
 const MAX_TEXT: usize = 128;
 
-/// Limit of the labels.
+/// Limit on the number of labels.
 const MAX_LABELS: usize = 30;
 
 /// The length of a profile, and its limits.
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(15);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Bytes of profiles that wait: some hours of them.
+/// Limit on the bytes of waiting profiles: some hours of them.
 const MAX_QUEUE: usize = 16 << 20;
 
 /// How long a profile waits. Pyroscope takes no older ones.
@@ -113,7 +113,7 @@ fn interval(node: &Node) -> Result<Duration, String> {
     }
 }
 
-/// What is wrong with a label. They are a part of the name that is sent.
+/// The problem with a label. Labels are a part of the name that is sent.
 fn problem(label: &str, value: &str, before: usize) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_name = (1..=MAX_TEXT).contains(&label.len())

@@ -1,4 +1,4 @@
-//! The sink: a profile becomes a form.
+//! The sink: sends each profile as a form.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use crate::outputs::sinks::{PushError, QueueHandle, Report, Sink};
 use crate::profiler::{FREQUENCY, PROFILER, Profile};
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// Separates the parts of the form. A profile is compressed, and so it does not contain this.
+/// Separates the parts of the form. A compressed profile cannot contain this by accident.
 pub(super) const BOUNDARY: &str = "exporter-proxy-profile-3f1c9ad27b6e4f0d";
 
 /// The wait after a profile that could not be recorded.
@@ -79,7 +79,7 @@ pub(super) fn url(settings: &Settings, profile: &Profile) -> Url {
     }
     let since = profile.start.duration_since(SystemTime::UNIX_EPOCH);
     let start = since.unwrap_or_default();
-    // A short profile has a second, too.
+    // Rounded up, so that a short profile has a second, too.
     let until = (start + profile.duration).as_secs_f64().ceil() as u64;
     let labels = settings.labels.iter();
     let labels: Vec<String> = labels
@@ -123,7 +123,7 @@ pub async fn record(queue: QueueHandle<Profile>, interval: Duration, stop: Cance
         };
         let pause = match PROFILER.record_in_background(end).await {
             Ok(profile) => match queue.push(vec![profile]) {
-                // What does not fit is counted.
+                // Profiles that do not fit are counted.
                 Ok(()) | Err(PushError::Full) => continue,
                 Err(PushError::Stopped) => return,
             },

@@ -11,18 +11,18 @@ use crate::settings::value::{duration, integer, size, write_duration, write_size
 /// The settings of a queue and of its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct QueueConfig {
-    /// Bytes of what waits to be sent.
+    /// Limit on the bytes of waiting items.
     #[serde(serialize_with = "write_size")]
     pub max_queue: usize,
-    /// What has waited for longer is dropped; zero for no limit.
+    /// Items that have waited for longer are dropped; zero for no limit.
     #[serde(serialize_with = "write_duration")]
     pub max_age: Duration,
-    /// Items of one request.
+    /// Limit on the items of one request.
     pub batch_items: usize,
-    /// Bytes of the items of one request.
+    /// Limit on the bytes of one request's items.
     #[serde(serialize_with = "write_size")]
     pub batch_bytes: usize,
-    /// Time in which a request is filled.
+    /// Time for a request to fill up.
     #[serde(serialize_with = "write_duration")]
     pub batch_wait: Duration,
 }

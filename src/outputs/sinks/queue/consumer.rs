@@ -9,13 +9,13 @@ use super::shared::{Entry, Hand, Shared, State};
 use crate::outputs::sinks::Verdict;
 use crate::telemetry::DropReason;
 
-/// Items that an empty queue keeps memory for.
+/// The capacity that an empty queue keeps, in items.
 const KEPT_CAPACITY: usize = 1024;
 
 /// The consumer's end of a queue.
 pub(in super::super) struct Queue<T>(pub(super) Arc<Shared<T>>);
 
-/// What was left when a queue ended.
+/// The items left when a queue ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Left {
     pub(in super::super) items: usize,
@@ -29,7 +29,7 @@ impl<T> Queue<T> {
     /// and closed. Cancel-safe.
     pub(in super::super) async fn next_batch(&self) -> Option<Batch<T>> {
         loop {
-            // A push between this look and the wait leaves a permit behind.
+            // A push between this check and the wait leaves a permit behind.
             if let Some(next) = self.try_next_batch(Instant::now()) {
                 return next;
             }
@@ -44,13 +44,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Makes batches no longer wait to be filled, since the program stops.
+    /// Stops batches from waiting to be filled, since the program stops.
     pub(in super::super) fn hurry(&self) {
         self.0.state().hurried = true;
         self.0.changed.notify_one();
     }
 
-    /// When the oldest item has waited long enough for its batch; `None` if the queue is
+    /// When the oldest item will have waited long enough for its batch; `None` if the queue is
     /// empty.
     fn due(&self) -> Option<Instant> {
         let wait = self.0.limits.load().batch_wait;
@@ -90,7 +90,7 @@ impl<T> Queue<T> {
         let taken: usize = hand.items.iter().map(shared.size).sum();
         state.bytes -= taken;
         if state.items.is_empty() {
-            // The memory that a burst took is not kept.
+            // Release the memory that a burst took.
             state.items.shrink_to(KEPT_CAPACITY);
         }
         let hand = Arc::new(hand);
@@ -98,8 +98,8 @@ impl<T> Queue<T> {
         Some(Some(Batch(hand)))
     }
 
-    /// Removes the items that are done with, as the verdicts say, and counts
-    /// them. Items without a verdict stay, in their order.
+    /// Removes the items that are done with, as the verdicts say, and counts them. Items without
+    /// a verdict stay, in their order.
     pub(in super::super) fn settle(&self, batch: &mut Batch<T>, verdicts: &[Verdict]) {
         let shared = &*self.0;
         let (mut bytes, mut sent, mut done) = (0, 0, Vec::new());
@@ -146,15 +146,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Removes the items at the positions for which `stays` does not hold. Their numbers are
-    /// `done`.
+    /// Removes the items, numbered `done`, at the positions where `stays` is false.
     fn remove(&self, batch: &mut Batch<T>, done: Vec<u64>, stays: impl Fn(usize) -> bool) {
         let mut state = self.0.state();
         let place = state.hands.iter().position(|it| Arc::ptr_eq(it, &batch.0));
         if let Some(place) = place
             && !done.is_empty()
         {
-            // Both have the same hand, which nobody else keeps beyond the lock.
+            // State and batch share the hand; nobody else keeps it beyond the lock.
             state.hands.remove(place);
             if let Some(hand) = Arc::get_mut(&mut batch.0) {
                 hand.retain(stays);
@@ -167,8 +166,8 @@ impl<T> Queue<T> {
         self.0.note_oldest(&state);
     }
 
-    /// Ends the queue. Later pushes are rejected. What waits, with the rest of the batches, is
-    /// dropped and counted, unless it is in storage.
+    /// Ends the queue. Later pushes are rejected. Waiting items and unsettled batches are dropped
+    /// and counted, unless they are in storage.
     pub(in super::super) fn stop(&self) -> Left {
         let shared = &*self.0;
         let mut state = shared.state();
@@ -220,7 +219,7 @@ impl<T> Batch<T> {
         &self.0.items
     }
 
-    /// The number of its oldest item. Batches are in the order of these.
+    /// The number of its oldest item, by which batches are ordered.
     pub(in super::super) fn first(&self) -> Option<u64> {
         self.0.numbers.first().copied()
     }

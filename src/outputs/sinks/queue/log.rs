@@ -1,4 +1,4 @@
-//! Which items of a queue are in which stored chunk.
+//! Which stored chunk has which items of a queue.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -6,23 +6,23 @@ use std::ops::Range;
 
 use super::super::stored::QueueName;
 
-/// The chunks of one queue. Items are known by their numbers, in their order.
+/// The chunks of one queue. Items are numbered in their order.
 #[derive(Debug)]
 pub(super) struct ChunkLog {
     pub(super) name: QueueName,
-    /// In the order of their numbers and of their items.
+    /// The chunks, in the order of their numbers, which is that of their items.
     chunks: VecDeque<Chunk>,
     /// Items from this number on are in no chunk yet.
     next_item: u64,
     /// The number of the next chunk.
     next_chunk: u64,
-    /// Chunks that have no items any more, and are to be removed.
+    /// Chunks without items left, which are to be removed.
     void: Vec<u64>,
-    /// Whether everything has to be written anew.
+    /// Whether everything has to be written again.
     everything: bool,
 }
 
-/// A chunk that is stored, or is being written.
+/// A chunk that is stored or being written.
 #[derive(Debug)]
 struct Chunk {
     number: u64,
@@ -30,11 +30,11 @@ struct Chunk {
     items: Range<u64>,
     /// How many of them are left.
     left: u64,
-    /// Whether the stored chunk has items that are not left.
+    /// Whether the stored chunk has more items than are left.
     is_outdated: bool,
 }
 
-/// What is to be written.
+/// Changes to be written.
 #[derive(Debug, Default)]
 pub(super) struct LogChanges {
     /// Chunks to remove.
@@ -72,8 +72,8 @@ impl ChunkLog {
         self.next_item
     }
 
-    /// Adds a chunk of the `left` items that are left of those up to `end`, and returns its
-    /// number. Without any, there is no chunk.
+    /// Adds a chunk of the items up to `end`, of which `left` are left, and returns its number.
+    /// If none are left, there is no chunk.
     pub(super) fn add(&mut self, end: u64, left: u64) -> Option<u64> {
         let items = self.next_item..end;
         self.next_item = end;
@@ -91,7 +91,7 @@ impl ChunkLog {
         Some(number)
     }
 
-    /// Notes that an item is done with.
+    /// Records that an item is done with.
     pub(super) fn settle(&mut self, item: u64) {
         let at = self.chunks.partition_point(|it| it.items.end <= item);
         let Some(chunk) = self.chunks.get_mut(at) else {
@@ -134,7 +134,7 @@ impl ChunkLog {
         }
     }
 
-    /// Makes the next changes those of all chunks.
+    /// Includes all chunks in the next changes.
     pub(super) fn note_everything(&mut self) {
         self.everything = true;
     }

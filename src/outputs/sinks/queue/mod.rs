@@ -2,10 +2,10 @@
 //!
 //! Producers hold a [`QueueHandle`] and never wait: a push is taken whole, or
 //! rejected and counted. One consumer, the sink's worker, takes batches. The
-//! queue closes when the last handle is dropped, so a worker drains it at
-//! shutdown without asking again and again whether a producer is left.
+//! queue closes when the last handle is dropped, so a worker that drains it at shutdown need
+//! not ask again and again whether a producer is left.
 //!
-//! - [`shared`]: the items, and what both ends do with them;
+//! - [`shared`]: the items, and the operations of both ends on them;
 //! - [`consumer`]: the worker's end, and batches;
 //! - [`log`], [`records`]: with storage, which items are in which record, and the records.
 
@@ -46,7 +46,7 @@ pub struct QueueLimits {
     pub batch_wait: Duration,
 }
 
-/// Why the queue does not take items. They are counted as dropped.
+/// Why a queue rejects items. They are counted as dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The queue has no room for all of them.
@@ -76,8 +76,8 @@ impl<T> QueueHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`PushError::Full`] if they exceed the queue's bytes together with what
-    /// waits already; [`PushError::Stopped`] once the sink has stopped.
+    /// [`PushError::Full`] if they do not fit beside what waits already; [`PushError::Stopped`]
+    /// once the sink has stopped.
     pub fn push(&self, items: Vec<T>) -> Result<(), PushError> {
         self.push_at(items, Instant::now())
     }
@@ -118,12 +118,12 @@ impl<T> QueueHandle<T> {
         Ok(())
     }
 
-    /// Changes the bounds. What waits stays, even if it is more than the new ones permit.
+    /// Changes the bounds. Waiting items stay, even if they exceed the new bounds.
     pub fn set_limits(&self, limits: QueueLimits) {
         self.0.0.set_limits(limits);
     }
 
-    /// Takes no more items, also from other handles.
+    /// Takes no more items, not even from other handles.
     pub fn close(&self) {
         self.0.0.close();
     }

@@ -16,8 +16,8 @@ use crate::outputs::sinks::stored::{
 use crate::record::Record;
 use crate::storage::Changes;
 
-/// Items up to about this many bytes are one record. What was sent of a record is written
-/// again without it, so a larger one costs more writes; a smaller one costs more records.
+/// Items up to about this many bytes form one record. When some of its items are sent, a record
+/// is written again without them: larger records cost more writes, smaller ones more records.
 const CHUNK: usize = 64 << 10;
 
 /// A queue with the form of its items.
@@ -33,7 +33,7 @@ impl<T> fmt::Debug for Stored<T> {
 }
 
 impl<T: Send + Sync + 'static> Queue<T> {
-    /// Puts back what is stored of the queue, which is empty, and notes changes from now on.
+    /// Restores the stored items into the queue, which is empty, and tracks changes from now on.
     pub(in super::super) fn store(
         &self,
         name: QueueName,
@@ -47,7 +47,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
         state.log = Some(ChunkLog::new(name, lengths));
         let mut last = None;
         for (at, bytes) in chunks.into_iter().flat_map(|chunk| chunk.items) {
-            // In the order of their times, also if the wall clock was set back.
+            // Ascending times, even if the wall clock was set back.
             let since = Instant::from_std(now.earlier(at).tick);
             let since = last.map_or(since, |last| since.max(last));
             last = Some(since);
@@ -112,8 +112,8 @@ impl<T: Send + Sync + 'static> StoredQueue for Stored<T> {
     }
 }
 
-/// Encodes records as they are read, under a short lock each. An item that is done with by
-/// then is left out.
+/// Encodes each record when it is read, under a short lock. Items that are done with by then are
+/// left out.
 struct QueueRecords<T> {
     stored: Arc<Stored<T>>,
     name: QueueName,
@@ -163,7 +163,7 @@ impl<T> Iterator for QueueRecords<T> {
     }
 }
 
-/// The items from a number on: with their numbers, and when they were pushed.
+/// The items from a number on, with their numbers and the times of their pushes.
 fn live<T>(state: &State<T>, from: u64) -> impl Iterator<Item = (u64, Instant, &T)> {
     let in_hand = state.hands.iter().flat_map(move |hand| hand.since(from));
     let skipped = usize::try_from(from.saturating_sub(state.first)).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! The items of a queue, and what both of its ends do with them.
+//! The items of a queue, and the operations of both ends on them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,19 +25,19 @@ pub(in super::super) struct Shared<T> {
 pub(super) struct State<T> {
     /// Items that wait, in the order of their times.
     pub(super) items: VecDeque<Entry<T>>,
-    /// The number of the first of `items`: each item has the number after that before.
+    /// The number of the first of `items`; the numbers of the others follow.
     pub(super) first: u64,
-    /// The sizes of `items` together.
+    /// The total size of `items`.
     pub(super) bytes: usize,
-    /// The items of the consumer's batches that have any, the oldest first.
+    /// The consumer's batches that still have items, the oldest first.
     pub(super) hands: Vec<Arc<Hand<T>>>,
-    /// What storage has of the items, if there is storage.
+    /// Which stored chunk has which items, if there is storage.
     pub(super) log: Option<ChunkLog>,
-    /// No handle is left.
+    /// Whether no handle is left.
     pub(super) closed: bool,
-    /// Batches do not wait to be filled.
+    /// Whether batches no longer wait to be filled.
     pub(super) hurried: bool,
-    /// The consumer has ended.
+    /// Whether the consumer has ended.
     pub(super) stopped: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Entry<T> {
     pub(super) since: Instant,
 }
 
-/// Items that the consumer has taken, and has not settled.
+/// Items that the consumer has taken and not yet settled.
 pub(super) struct Hand<T> {
     pub(super) items: Vec<T>,
     /// When each item was pushed.
@@ -64,13 +64,13 @@ impl<T> Hand<T> {
         }
     }
 
-    /// The items with their numbers, and when they were pushed, from a number on.
+    /// The items from a number on, with their numbers and the times of their pushes.
     pub(super) fn since(&self, from: u64) -> impl Iterator<Item = (u64, Instant, &T)> {
         let start = self.numbers.partition_point(|number| *number < from);
         (start..self.items.len()).map(|at| (self.numbers[at], self.since[at], &self.items[at]))
     }
 
-    /// Keeps the items at the positions for which `stays` holds.
+    /// Keeps the items at the positions where `stays` is true.
     pub(super) fn retain(&mut self, stays: impl Fn(usize) -> bool) {
         let mut at = 0..;
         self.items.retain(|_| at.next().is_some_and(&stays));
@@ -82,7 +82,7 @@ impl<T> Hand<T> {
 }
 
 impl<T> State<T> {
-    /// Whether a batch can be filled from what waits.
+    /// Whether the waiting items fill a batch.
     pub(super) fn fills_batch(&self, limits: &QueueLimits) -> bool {
         self.items.len() >= limits.batch_items || self.bytes >= limits.batch_bytes
     }
@@ -102,7 +102,7 @@ impl<T> State<T> {
         self.first + self.items.len() as u64
     }
 
-    /// Notes that items are done with.
+    /// Records that items are done with.
     pub(super) fn settle(&mut self, numbers: impl IntoIterator<Item = u64>) {
         if let Some(log) = &mut self.log {
             numbers.into_iter().for_each(|number| log.settle(number));
@@ -141,12 +141,12 @@ impl<T> Shared<T> {
         self.changed.notify_one();
     }
 
-    /// The bytes by which an item counts towards the limit.
+    /// The bytes that an item counts towards the limit.
     pub(super) fn cost(&self, item: &T) -> usize {
         (self.size)(item) + size_of::<Entry<T>>()
     }
 
-    /// Records since when the oldest item waits: the first of the batches, if there are any.
+    /// Records when the oldest item was pushed: the first of the batches, if there are any.
     pub(super) fn note_oldest(&self, state: &State<T>) {
         let waiting = state.items.front().map(|entry| entry.since);
         let in_hand = state.hands.first().and_then(|hand| hand.since.first());

@@ -1,4 +1,4 @@
-//! Queues in storage: what comes back after the program ended at any moment.
+//! Queues in storage: their items after the program ended at any moment.
 
 use std::mem::{replace, swap};
 
@@ -42,7 +42,7 @@ fn queues(names: &[QueueName]) -> (StoredQueues, Live<Vec<UnconfiguredSink>>) {
 struct Bench {
     disk: Disk,
     queues: StoredQueues,
-    /// What a program would restore that starts after the last flush.
+    /// The restored items of a program that starts after the last flush.
     next: StoredQueues,
     handle: QueueHandle<String>,
     queue: Queue<String>,
@@ -113,7 +113,7 @@ impl Bench {
         let (next, _) = queues(&[name()]);
         let bench = Bench::of(self.disk, self.next, next, Now::read());
         let mut bench = bench;
-        // It is there for another restart, too.
+        // It survives another restart, too.
         bench.flush();
         bench
     }
@@ -224,7 +224,7 @@ fn what_is_left_at_the_end_is_not_dropped() {
 fn everything_is_written_anew_after_a_failure() {
     let mut bench = Bench::new();
     bench.push(&["1", "2", "3", "4", "5", "6"]);
-    // These changes get lost.
+    // These changes are lost.
     let lost = bench.queues.take_changes(Now::read(), &mut || ());
     assert_eq!(lost.records.count(), 1);
     bench.take();
@@ -290,7 +290,7 @@ fn a_queue_that_is_released_leaves_its_records() {
 enum Step {
     Push(usize),
     Take,
-    /// Goes on with the other batch.
+    /// Switches to the other batch.
     Swap,
     Settle(Vec<bool>),
     Flush,
@@ -311,8 +311,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// A program that ends at any moment has, when it starts again, exactly what was live at
-    /// the last flush, in its order.
+    /// However a program ends, after its next start it has exactly the items that were live at the
+    /// last flush, in their order.
     #[test]
     fn a_restart_finds_what_was_live_at_the_last_flush(
         steps in prop::collection::vec(step(), 0..80),

@@ -9,7 +9,7 @@ use crate::reason::Reason;
 
 const AGE: Duration = Duration::from_secs(10);
 
-/// A queue of texts, which are as large as they are long.
+/// A queue of texts whose sizes are their lengths.
 fn texts(limits: QueueLimits) -> (QueueHandle<String>, Queue<String>, Arc<SinkStats>) {
     let stats = Arc::new(SinkStats::default());
     let (handle, queue) = queue(limits, String::len, Arc::clone(&stats));
@@ -43,7 +43,7 @@ fn dropped(items: usize) -> Left {
     }
 }
 
-/// The items of the next batch; nothing is settled.
+/// The items of the next batch, which is not settled.
 fn next(queue: &Queue<String>, now: Instant) -> Batch<String> {
     queue
         .try_next_batch(now)
@@ -212,12 +212,12 @@ fn a_stopped_queue_counts_what_it_drops_and_rejects_pushes() {
     assert_eq!(stats.queued.value(), 0);
 }
 
-/// What a producer or the consumer does.
+/// A step of a producer or of the consumer.
 #[derive(Debug, Clone)]
 enum Step {
     Push(Vec<usize>),
     Take,
-    /// Goes on with the other batch.
+    /// Switches to the other batch.
     Swap,
     /// Verdicts for the batch in hand, by number.
     Settle(Vec<u8>),

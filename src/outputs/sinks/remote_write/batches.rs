@@ -1,4 +1,4 @@
-//! Cuts what is added into requests, and hands them to the queue.
+//! Groups series into requests, and hands them to the queue.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::exposition::FamilyHead;
 pub struct BatchLimits {
     /// Samples and histograms, or entries of metadata.
     pub samples: usize,
-    /// Bytes before compression. The series that reaches it is still added.
+    /// Bytes before compression. The series that reaches this is still added.
     pub bytes: usize,
 }
 
@@ -23,12 +23,12 @@ pub type Push = Box<dyn FnMut(WriteItem) -> bool + Send>;
 pub struct Batches {
     builder: RequestBuilder,
     counts: Counts,
-    /// Entries of the request, also those that `counts` has no field for.
+    /// Entries of the request, including those that `counts` has no field for.
     entries: usize,
     limits: BatchLimits,
     push: Push,
     compressor: Compressor,
-    /// Whether a request found no room since this was last asked.
+    /// Whether a request found no room since the last call of `take_lost`.
     lost: bool,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Batches {
 }
 
 impl Batches {
-    /// Hands requests to `push`.
+    /// A builder that hands requests to `push`.
     pub fn new(protocol: Protocol, limits: BatchLimits, push: Push) -> Self {
         Batches {
             builder: RequestBuilder::new(protocol),
@@ -60,7 +60,7 @@ impl Batches {
         self.builder.protocol()
     }
 
-    /// Makes requests of another protocol from now on. None may be unfinished.
+    /// Makes requests of another protocol from now on. No request may be unfinished.
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.builder = RequestBuilder::new(protocol);
     }
@@ -103,7 +103,7 @@ impl Batches {
         }
     }
 
-    /// Hands over the request that is being made, if there is one.
+    /// Hands over the unfinished request, if there is one.
     pub fn flush(&mut self) {
         if self.entries == 0 {
             return;

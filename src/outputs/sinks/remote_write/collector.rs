@@ -45,10 +45,10 @@ pub struct Collector {
     lost: bool,
 }
 
-/// What a collector works with.
+/// The metrics that a collector sends.
 #[derive(Debug)]
 pub struct Source {
-    /// Whose series are sent.
+    /// The store with the series.
     pub store: Arc<Store>,
     /// The proxy's own metrics, which are updated before each collection.
     pub own_metrics: Option<OwnMetrics>,
@@ -124,7 +124,7 @@ impl Collector {
         self.stats.remote_write.note_collection(start.elapsed());
     }
 
-    /// Sends markers for all series, since no more will be sent.
+    /// Sends markers for all series, since no more samples will be sent.
     pub fn end(&mut self, now: Now) {
         let round = self.next_round(now);
         self.outs.end_all();
@@ -139,7 +139,7 @@ impl Collector {
         self.outs.fall_back();
     }
 
-    /// The output as families, each once.
+    /// A snapshot in which each family occurs once.
     fn snapshot(&self, natives: bool, now: Now) -> Snapshot {
         let snapshot = match natives {
             true => self.store.snapshot_with_natives(),
@@ -151,8 +151,8 @@ impl Collector {
         }
     }
 
-    /// Begins a round. Time does not stand still or go back, since the server would refuse
-    /// samples that are older than those before.
+    /// Begins a round. Its time is always later than the last one: the server would refuse samples
+    /// that are not newer.
     fn next_round(&mut self, now: Now) -> Round {
         let time = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last = millis(time).max(self.last + 1);
@@ -188,8 +188,8 @@ impl Collector {
         }
     }
 
-    /// Collects on the interval until `stop` is cancelled, then once more, and ends all
-    /// series. Collecting runs on a thread for blocking work.
+    /// Collects on the interval until `stop` is cancelled, then once more, and ends all series.
+    /// Collecting runs on a thread for blocking work.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(self.settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -25,37 +25,37 @@ pub struct Settings {
     /// Time between two collections of all series.
     #[serde(serialize_with = "write_duration")]
     pub interval: Duration,
-    /// Selectors of series, of which one must match; empty for all series.
+    /// Selectors of series, one of which must match; empty for all series.
     #[serde(rename = "match")]
     pub selectors: Vec<String>,
-    /// Labels that series get unless they have them.
+    /// Labels for series that do not have them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub external_labels: BTreeMap<String, String>,
-    /// Rules that are applied after that.
+    /// Rules that are applied after the external labels.
     #[serde(skip_serializing_if = "Rules::is_empty")]
     pub relabel: Rules,
-    /// A file with rules that are applied before these.
+    /// A file with rules that are applied before `relabel`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relabel_file: Option<RulesFile>,
     /// Whether type, help and unit of families are sent.
     pub metadata: bool,
-    /// Whether native histograms and their exemplars are sent; by default with protocol 2.0
-    /// only, since that of 1.0 does not mention them.
+    /// Whether native histograms and their exemplars are sent. By default only in protocol 2.0,
+    /// since 1.0 does not mention them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_histograms: Option<bool>,
-    /// How often a value that stays the same is sent; zero for each interval.
+    /// How often an unchanged value is sent; zero for each interval.
     #[serde(serialize_with = "write_duration")]
     pub resend_unchanged: Duration,
 }
 
-/// Prometheus' default for scrapes is a minute, and that of its examples 15 seconds.
+/// Prometheus' default for scrapes is a minute, that of its examples 15 seconds.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Prometheus takes a series for stale five minutes after its last sample. With one retried
-/// request in between, a value must come more often than every second minute.
+/// Prometheus considers a series stale five minutes after its last sample. To allow for one
+/// retried request in between, a value must come more often than every second minute.
 const MAX_RESEND: Duration = Duration::from_secs(120);
 
-/// Limit of the selectors. Each is compared with each new series.
+/// Limit on the number of selectors. Each is compared with each new series.
 const MAX_SELECTORS: usize = 64;
 
 /// Headers that belong to the protocol.
@@ -75,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// Whether native histograms are sent with a version of the protocol.
+    /// Whether native histograms are sent in a version of the protocol.
     pub fn sends_natives(&self, protocol: Protocol) -> bool {
         self.native_histograms.unwrap_or(protocol == Protocol::V2)
     }

@@ -1,12 +1,12 @@
-//! Requests of protocol 2.0 as ones of 1.0, for a server that turns out not to know 2.0.
+//! Converts requests of protocol 2.0 to 1.0, for a server that turns out not to know 2.0.
 //!
-//! Metadata and start times are left out: 1.0 has none with series. Native histograms and
-//! exemplars are kept only if the settings send them with 1.0 too.
+//! Metadata and start times are dropped: in 1.0, series have none. Native histograms and exemplars
+//! are kept only if the settings send them in 1.0 too.
 
 use super::request::field;
 use crate::exposition::protobuf::{Payload, Reader, put_bytes, put_varint};
 
-/// Converts an encoded request. `None` if it is not one, or if nothing of it is left.
+/// Converts an encoded request. `None` if it is invalid, or nothing of it remains.
 pub fn to_v1(request: &[u8], histograms: bool) -> Option<Vec<u8>> {
     let mut symbols: Vec<&[u8]> = Vec::new();
     let mut fields = Reader::new(request, 0);
@@ -27,7 +27,7 @@ pub fn to_v1(request: &[u8], histograms: bool) -> Option<Vec<u8>> {
     (!out.is_empty()).then_some(out)
 }
 
-/// A converted series; `Some(None)` if nothing of it is left.
+/// A converted series; `Some(None)` if nothing of it remains.
 fn convert_series(series: &[u8], symbols: &[&[u8]], histograms: bool) -> Option<Option<Vec<u8>>> {
     let mut out = Vec::new();
     let mut has_points = false;
@@ -72,7 +72,7 @@ fn convert_series(series: &[u8], symbols: &[&[u8]], histograms: bool) -> Option<
     Some(has_points.then_some(out))
 }
 
-/// Writes the labels of packed references to names and values in turn.
+/// Writes the labels for packed references to names and values in turn.
 fn put_labels(out: &mut Vec<u8>, references: &[u8], symbols: &[&[u8]]) -> Option<()> {
     let mut references = Reader::new(references, 0);
     let mut next = || {

@@ -1,4 +1,4 @@
-//! What waits in the queue: whole requests, compressed.
+//! The items of the queue: whole, compressed requests.
 
 use bytes::Bytes;
 use snap::raw::{Decoder, Encoder, max_compress_len};
@@ -6,7 +6,7 @@ use snap::raw::{Decoder, Encoder, max_compress_len};
 use super::convert;
 use super::request::Protocol;
 
-/// What a request holds.
+/// The contents of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Samples, including markers of staleness.
@@ -32,13 +32,13 @@ const V2: u8 = 2;
 /// Compresses requests.
 pub struct Compressor {
     encoder: Encoder,
-    /// Memory that is used again, since clearing new memory takes a part of the time of
-    /// compressing into it.
+    /// Memory that is used again: clearing new memory takes a part of the time of compressing into
+    /// it.
     block: Vec<u8>,
 }
 
 impl Compressor {
-    /// No memory yet.
+    /// A compressor without memory.
     pub fn new() -> Self {
         Compressor {
             encoder: Encoder::new(),
@@ -67,7 +67,7 @@ impl Compressor {
             place.copy_from_slice(&count.to_le_bytes());
         }
         let length = self.encoder.compress(request, &mut block[HEAD..]).ok()?;
-        // Most of the room stays unused, so it is not kept.
+        // The item keeps no unused room.
         Some(WriteItem(Bytes::copy_from_slice(&block[..HEAD + length])))
     }
 }
@@ -91,7 +91,7 @@ impl WriteItem {
         }
     }
 
-    /// What the body holds.
+    /// The contents of the body.
     pub fn counts(&self) -> Counts {
         let count = |place: usize| {
             let bytes = self.0.get(1 + 4 * place..5 + 4 * place);
@@ -113,7 +113,7 @@ impl WriteItem {
         self.0.slice(HEAD.min(self.0.len())..)
     }
 
-    /// The request in protocol 1.0; `None` if nothing of it is left.
+    /// The request in protocol 1.0; `None` if nothing of it remains.
     pub fn to_v1(&self, histograms: bool) -> Option<Self> {
         if self.protocol() == Protocol::V1 {
             return Some(self.clone());

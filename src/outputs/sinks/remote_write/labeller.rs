@@ -10,28 +10,28 @@ use crate::relabel::{LabelSet, NAME_LABEL, Rules};
 /// Chooses series and changes their labels, as the settings say.
 #[derive(Debug, Clone)]
 pub struct Labeller {
-    /// Selectors of series, of which one must match; empty for all series.
+    /// Selectors of series, one of which must match; empty for all series.
     pub selectors: Vec<Selectors>,
-    /// Labels that series get unless they have them.
+    /// Labels for series that do not have them.
     pub external_labels: BTreeMap<String, String>,
-    /// Rules that are applied after that.
+    /// Rules that are applied after the external labels.
     pub relabel: Rules,
 }
 
-/// What becomes of a series.
+/// The decision about a series.
 #[derive(Debug)]
 pub enum Labelled<'l> {
     /// It is sent with these labels, sorted by name.
     Send(LabelSet<'l>),
-    /// It is not sent, because the settings say so.
+    /// The settings leave it out.
     Omit,
     /// It cannot be sent, because it has no name.
     Nameless,
 }
 
 impl Labeller {
-    /// The labels of a series, given as its name and labels in canonical text with `suffix`
-    /// for the rest of the line.
+    /// Decides about a series, given as its name and labels in canonical text; `suffix` is the rest
+    /// of the line.
     pub fn label<'l>(&self, line: &'l str) -> Labelled<'l> {
         let mut labels = Labels::new();
         let mut parser = Parser::new(line, InputFormat::Text);

@@ -6,17 +6,17 @@
 //!
 //! - [`config`]: the settings;
 //! - [`collector`]: the task that collects on the interval;
-//! - [`pages`]: which lines of the output changed, and what each stands for;
+//! - [`pages`]: which lines of the output changed, and the series of each;
 //! - [`outs`]: the series that are sent: their last values, markers of staleness;
 //! - [`labeller`]: which series are sent, with which labels;
 //! - [`batches`]: cuts requests;
 //! - [`request`], [`symbols`]: requests of both protocols;
-//! - [`running`]: how sink and collector start, change and end;
+//! - [`running`]: how sinks and collectors start, change and end;
 //! - [`item`]: a compressed request in the queue;
-//! - [`convert`]: requests of protocol 2.0 as ones of 1.0.
+//! - [`convert`]: converts requests of protocol 2.0 to 1.0.
 //!
-//! An item of the queue is a whole request. Its samples belong together: a server that
-//! refuses some of them takes the others, so nothing is sent in parts.
+//! An item of the queue is a whole request, which is never split: a server that refuses some of its
+//! samples takes the others.
 
 mod batches;
 mod collector;
@@ -58,7 +58,7 @@ use item::{Counts, WriteItem};
 /// The header with the version of the protocol.
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 
-/// The headers in which a server of protocol 2.0 says what it took.
+/// The headers in which a server of protocol 2.0 says how much it wrote.
 const WRITTEN: [&str; 3] = [
     "x-prometheus-remote-write-samples-written",
     "x-prometheus-remote-write-histograms-written",
@@ -73,13 +73,13 @@ pub struct RemoteWriteSink {
     stats: Arc<SinkStats>,
     /// Whether the server turned out not to know protocol 2.0.
     fallen_back: Arc<AtomicBool>,
-    /// When the log last had a refused request.
+    /// When a refused request was last logged.
     refusal_logged: Option<Instant>,
-    /// When the log last said that the server took less than it got.
+    /// When it was last logged that the server wrote less than it got.
     unwritten_logged: Option<Instant>,
 }
 
-/// A server that goes on refusing is logged again after this time.
+/// The interval at which continued refusals are logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sink for RemoteWriteSink {
@@ -101,7 +101,7 @@ impl Sink for RemoteWriteSink {
     }
 
     async fn send(&mut self, batch: &[WriteItem]) -> Report {
-        // Requests are never joined: the queue hands over one at a time.
+        // One request at a time: batches have one item.
         let Some(item) = batch.first() else {
             return Report::default();
         };
@@ -124,7 +124,7 @@ impl Sink for RemoteWriteSink {
         }
         let natives = self.settings.sends_natives(Protocol::V1);
         let Some(item) = item.to_v1(natives) else {
-            // It has nothing that the protocol can express.
+            // Nothing in it can be expressed in this protocol.
             return Report::taken(1);
         };
         match self.post(&item).await {
@@ -177,8 +177,8 @@ impl RemoteWriteSink {
             .await
     }
 
-    /// What the answer means. As the protocol demands, no status of 400 to 499 but 429 is
-    /// tried again.
+    /// The meaning of the answer. As the protocol demands, 429 is the only status from 400 to 499
+    /// that is tried again.
     fn judge(&mut self, item: &WriteItem, answer: &Answer) -> Report {
         let status = answer.status;
         if status.is_success() {
@@ -190,7 +190,7 @@ impl RemoteWriteSink {
         if !status.is_client_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return answer.judge(1);
         }
-        // What was written nevertheless is known in protocol 2.0 only.
+        // Only protocol 2.0 says how much was written nevertheless.
         if let Some(written) = written(&answer.headers) {
             self.note_written(item.counts(), written);
         }
@@ -202,7 +202,7 @@ impl RemoteWriteSink {
         self.refuse(item.counts(), reason, &message, &answer.explanation())
     }
 
-    /// Compares what was sent with what a server of protocol 2.0 says it took.
+    /// Compares what was sent with what a server of protocol 2.0 says it wrote.
     fn compare(&mut self, sent: Counts, answer: &Answer) -> Report {
         match written(&answer.headers) {
             Some(written) => {
@@ -222,8 +222,8 @@ impl RemoteWriteSink {
         }
     }
 
-    /// Gives a request up that the server will never take. It is logged here, not by the
-    /// worker, since most refusals go on with each interval.
+    /// Gives up a request that the server will never take. Logs here and not in the worker, since
+    /// most refusals continue at each interval.
     fn refuse(&mut self, sent: Counts, reason: Reason, message: &str, answer: &str) -> Report {
         let shown = match answer {
             "" => message.to_owned(),
@@ -275,7 +275,7 @@ impl RemoteWriteSink {
     }
 }
 
-/// Whether something is to be logged again, and notes that it is.
+/// Whether something is to be logged again; records that it is.
 fn is_due(logged: &mut Option<Instant>) -> bool {
     let now = clock::tick();
     let is_due = logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
@@ -285,8 +285,8 @@ fn is_due(logged: &mut Option<Instant>) -> bool {
     is_due
 }
 
-/// What the server says it took; `None` if it says nothing. What it does not mention it did
-/// not take.
+/// What the server says it wrote, with zero for what it does not mention; `None` if it says
+/// nothing.
 fn written(headers: &HeaderMap) -> Option<Counts> {
     let counts = WRITTEN.map(|name| {
         let value = headers.get(name)?.to_str().ok()?;

@@ -1,4 +1,4 @@
-//! The series that are sent, each once, by the labels that the other system sees.
+//! The series that are sent, each once, by the labels that the other system gets.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,22 +11,22 @@ use super::symbols::Symbols;
 use crate::exposition::FamilyHead;
 use crate::exposition::protobuf::RemoteHistogram;
 
-/// The bits of the value that marks a series as stale, as Prometheus has it.
+/// The bits of Prometheus' staleness marker.
 pub const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-/// The time of a series that was not sent yet.
+/// The time of a series that has not been sent yet.
 const NEVER: i64 = i64::MIN;
 
-/// What a line of the output stands for.
+/// The series of a line of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target(u32);
 
 impl Target {
-    /// A series that is not sent.
+    /// The series is not sent.
     pub const OMITTED: Target = Target(u32::MAX);
-    /// What it stands for is not known yet.
+    /// The series has not been determined yet.
     pub const NEW: Target = Target(u32::MAX - 1);
-    /// The flag of a line whose labels, as they are sent, another line has already.
+    /// The flag of a line whose labels, as they are sent, another line already has.
     const REPEATED: u32 = 1 << 31;
 
     /// The series, if this line's value is sent for it.
@@ -34,7 +34,7 @@ impl Target {
         (self.0 & Self::REPEATED == 0).then_some(self.0)
     }
 
-    /// The series that this line uses, also if another line's value is sent for it.
+    /// The series that this line uses, even if another line's value is sent for it.
     fn used(self) -> Option<u32> {
         let is_known = self != Self::OMITTED && self != Self::NEW;
         is_known.then_some(self.0 & !Self::REPEATED)
@@ -51,30 +51,30 @@ struct Out {
     value: u64,
     /// The time of the last point that was sent.
     sent: i64,
-    /// Lines that stand for it.
+    /// The number of its lines.
     uses: u32,
-    /// Whether the value of one of them is sent.
+    /// Whether the value of one of its lines is sent.
     owned: bool,
-    /// Whether its points have times of their own. Such a series gets no marker: what comes
-    /// later could be older than that.
+    /// Whether its points have their own times. Such a series gets no marker, since later points
+    /// could be older than the marker.
     own_time: bool,
     native: bool,
 }
 
-/// What is counted while series are collected.
+/// Counts of a collection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Samples that were handed over, without markers.
+    /// Samples that were queued, without staleness markers.
     pub samples: u64,
-    /// Native histograms that were handed over, without markers.
+    /// Native histograms that were queued, without staleness markers.
     pub histograms: u64,
-    /// Exemplars that were handed over.
+    /// Exemplars that were queued.
     pub exemplars: u64,
-    /// Markers of staleness that were handed over.
+    /// Staleness markers that were queued.
     pub stale: u64,
-    /// Series whose labels another one has already when they were found.
+    /// New series whose labels another series already has.
     pub repeated: u64,
-    /// Series without a name when they were found.
+    /// New series without a name.
     pub nameless: u64,
 }
 
@@ -83,23 +83,23 @@ pub struct Tally {
 pub struct Outs {
     labeller: Labeller,
     hasher: RandomState,
-    /// Milliseconds after which an unchanged value is sent again; `None` for each time.
+    /// Milliseconds after which an unchanged value is sent again; `None` for every round.
     resend: Option<i64>,
     all: Vec<Option<Out>>,
     free: Vec<u32>,
     by_labels: HashMap<u64, u32>,
-    /// Series that no line stands for any more.
+    /// Series without lines.
     gone: Vec<u32>,
     symbols: Symbols,
     batches: Batches,
     /// Whether series get metadata in protocol 2.0.
     describes: bool,
-    /// The family of the lines that are read, and its metadata.
+    /// The family of the current lines, and its metadata.
     head: Option<Arc<FamilyHead>>,
     metadata: Metadata,
-    /// Whether a line lost its series to another one that is gone now.
+    /// Whether the line that a series was sent for is gone while the series still has other lines.
     orphaned: bool,
-    /// What happened since it was last taken.
+    /// Counts since they were last taken.
     pub tally: Tally,
 }
 
@@ -129,7 +129,7 @@ impl Outs {
         self.all.len() - self.free.len()
     }
 
-    /// Whether a line is not sent although no other line is sent in its place any more.
+    /// Whether a series is no longer sent although it still has lines.
     pub fn take_orphaned(&mut self) -> bool {
         std::mem::take(&mut self.orphaned)
     }
@@ -158,7 +158,7 @@ impl Outs {
         self.head.as_ref()
     }
 
-    /// Finds out what a line stands for that was not there before. `line` is canonical text.
+    /// Determines the series of a new line. `line` is canonical text.
     pub fn resolve(&mut self, line: &str, native: bool) -> Target {
         let set = match self.labeller.label(line) {
             Labelled::Send(set) => set,
@@ -214,7 +214,7 @@ impl Outs {
         at
     }
 
-    /// Ends what a line stood for.
+    /// Records that a line is gone.
     pub fn release(&mut self, target: Target) {
         let Some(at) = target.used() else { return };
         let Some(out) = &mut self.all[at as usize] else {
@@ -250,7 +250,7 @@ impl Outs {
         }
     }
 
-    /// Sends a value if it is due. Returns when it is due again if it stays the same.
+    /// Sends a value if it is due. Returns when it is due again if it does not change.
     #[inline]
     pub fn send(
         &mut self,
@@ -266,7 +266,7 @@ impl Outs {
             return i64::MAX;
         };
         let bits = value.to_bits();
-        // Any other NaN than that of staleness is a value.
+        // Any NaN other than the staleness marker is a value.
         let bits = if bits == STALE {
             f64::NAN.to_bits()
         } else {
@@ -291,7 +291,7 @@ impl Outs {
         }
     }
 
-    /// Sends the last value again if it is due. Returns when it is due the next time.
+    /// Sends the last value again if it is due. Returns when it is due next.
     pub fn send_again(&mut self, target: Target, round: Round) -> i64 {
         let out = target.sent().and_then(|at| self.all[at as usize].as_ref());
         match out {
@@ -303,8 +303,8 @@ impl Outs {
         }
     }
 
-    /// Sends a native histogram if it is due. `hash` is that of the stored message, which
-    /// `convert` makes a point of.
+    /// Sends a native histogram if it is due. `hash` is that of the stored message, which `convert`
+    /// turns into a point.
     pub fn send_histogram(
         &mut self,
         target: Target,
@@ -327,7 +327,7 @@ impl Outs {
             message: converted.message,
             timestamp: round.now,
             created: converted.created,
-            // Those of before were sent with the histogram that they came with.
+            // Earlier exemplars were sent with their histogram.
             exemplars: match changed {
                 true => converted.exemplars,
                 false => Vec::new(),
@@ -345,7 +345,7 @@ impl Outs {
         self.batches.add_metadata(head, &mut self.symbols);
     }
 
-    /// Sends markers for all series, since no more will be sent.
+    /// Sends markers for all series, since no more samples will be sent.
     pub fn end_all(&mut self) {
         self.gone.clear();
         for (at, out) in self.all.iter_mut().enumerate() {
@@ -356,9 +356,9 @@ impl Outs {
         }
     }
 
-    /// Sends markers for the series that are gone, and hands over the last request of the
-    /// round. `natives` says whether histograms are sent. Returns whether all requests found
-    /// room; if not, the series that are gone stay for the next round.
+    /// Sends markers for the series that are gone, and queues the last request of the round.
+    /// `natives` says whether histograms are sent. Returns whether all requests found room; if not,
+    /// the series that are gone are kept for the next round.
     pub fn finish(&mut self, now: i64, natives: bool) -> bool {
         let gone = std::mem::take(&mut self.gone);
         for at in &gone {
@@ -369,7 +369,7 @@ impl Outs {
             if out.uses > 0 || !is_shown || (out.native && !natives) {
                 continue;
             }
-            // A series can be in the list twice.
+            // A series can be in the list twice; this skips it the second time.
             out.sent = now;
             self.tally.stale += 1;
             let histogram;
@@ -432,12 +432,12 @@ impl Outs {
 /// One collection of all series.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
-    /// The time of samples without one of their own, in milliseconds since 1970.
+    /// The time of samples without their own, in milliseconds since 1970.
     pub now: i64,
-    /// How much earlier than due a value is sent again, so that rounds which begin a little
-    /// early do not skip it.
+    /// How much earlier than due a value is sent again, so that a round that begins a little early
+    /// does not skip it.
     pub tolerance: i64,
-    /// Whether all values are sent, whenever they were sent before.
+    /// Whether all values are sent, due or not.
     pub all: bool,
 }
 

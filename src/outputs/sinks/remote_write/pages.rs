@@ -1,10 +1,10 @@
-//! What is known of the lines of the output since the last round, so that a round costs what
-//! changed.
+//! The lines of the output and their series, kept from one round to the next, so that a round
+//! costs what changed.
 //!
-//! A page that is the same as before is not read: its lines stand for the same series. A
-//! page that changed mostly has the lines of before with other values. Each line is
-//! compared with the next one of the pages that are gone, by the hash of its series, and
-//! takes over what that one stood for. Only a line that none of them has is parsed.
+//! An unchanged page is not read: its lines have the same series. A changed page mostly has the
+//! same lines with other values. Each line is compared with the next line of the pages that are
+//! gone, by the hash of its series, and takes over the series of that line. Only a line that none
+//! of them has is parsed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,7 +21,7 @@ use crate::exposition::{
 };
 use crate::store::{PageId, PageView, Snapshot};
 
-/// A line, or a native histogram: the hash of its series, and what it stands for.
+/// A line, or a native histogram: the hash of its series as written, and the series sent for it.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hash: u64,
@@ -39,19 +39,18 @@ struct KnownPage {
     before: Option<Arc<FamilyHead>>,
     /// The last family that begins in the page.
     last: Option<Arc<FamilyHead>>,
-    /// For each family, the one before the first head included, whether a series of it is
-    /// sent.
+    /// For each family, including the one before the first head, whether a series of it is sent.
     sent: Box<[bool]>,
     /// When a value of the page is due again.
     due: i64,
 }
 
-/// A line that was not there before.
+/// A line that the last round did not have.
 #[derive(Debug)]
 struct NewLine {
-    /// Page and entry; none for a further point of the line before.
+    /// Page and entry; none for a further point of the previous line's series.
     place: Option<(usize, usize)>,
-    /// Which of the families of the page it belongs to.
+    /// The index of its family in the page.
     family: usize,
     line: Bytes,
     value: f64,
@@ -68,11 +67,11 @@ pub struct Pages {
     native_heads: HashMap<Arc<str>, Option<Arc<FamilyHead>>>,
     /// The key of the hashes.
     seed: u64,
-    /// Memory for the entries of a page that is read.
+    /// Memory for the entries of the page being read.
     entries: Vec<Entry>,
 }
 
-/// Lines of the last round that none of this one has taken over yet, in order.
+/// Lines of the last round that this round has not taken over yet, in order.
 #[derive(Debug, Default)]
 struct Leftovers {
     entries: Vec<Entry>,
@@ -81,8 +80,8 @@ struct Leftovers {
     by_hash: Option<HashMap<u64, usize>>,
 }
 
-/// Lines that are skipped at most to find the next one, before all are searched. A series
-/// that is gone costs one.
+/// The number of lines that are skipped to find the next one, before all are searched. Each
+/// series that is gone takes one skip.
 const LOOK_AHEAD: usize = 8;
 
 impl Leftovers {
@@ -94,7 +93,7 @@ impl Leftovers {
         }
     }
 
-    /// What the line of this hash stood for.
+    /// Takes over the series of the line with this hash.
     #[inline]
     fn take(&mut self, hash: u64) -> Option<Target> {
         let ahead = self.entries[self.next..].iter().take(LOOK_AHEAD);
@@ -147,7 +146,7 @@ impl Pages {
         }
     }
 
-    /// Adds what is due of a snapshot to the requests.
+    /// Adds the values of a snapshot that are due to the requests.
     pub fn collect(&mut self, snapshot: &Snapshot, outs: &mut Outs, round: Round) {
         let natives = snapshot.natives().iter();
         let mut before = std::mem::take(&mut self.native_heads);
@@ -168,7 +167,7 @@ impl Pages {
                 None => self.read(view, outs, round, &mut leftovers, &mut new_lines),
             };
             self.pages.push(page);
-            // Without lines of before, none has to be given up first.
+            // Without old lines, there are none to release before new ones are added.
             if is_first {
                 self.add_new(new_lines.drain(..), outs, round);
             }
@@ -178,14 +177,14 @@ impl Pages {
         outs.enter(None);
     }
 
-    /// Takes the pages of before apart: those that are the same now, by their addresses, and
-    /// the lines of the others.
+    /// Splits the pages of the last round: those that are unchanged, by their addresses, and the
+    /// lines of the others.
     fn compare(&mut self, snapshot: &Snapshot) -> (HashMap<usize, KnownPage>, Vec<Entry>) {
         let mut same: HashMap<usize, Option<KnownPage>> = snapshot
             .page_views()
             .map(|view| (view.address(), None))
             .collect();
-        // Memory that is not filled takes no place.
+        // Unused capacity takes no physical memory.
         let entries = self.pages.iter().map(|page| page.entries.len());
         let mut leftovers = Vec::with_capacity(entries.sum());
         for page in self.pages.drain(..) {
@@ -199,7 +198,7 @@ impl Pages {
         (same.collect(), leftovers)
     }
 
-    /// A page that is the same as before.
+    /// Updates an unchanged page.
     fn keep(&self, mut page: KnownPage, outs: &mut Outs, round: Round) -> KnownPage {
         if page.continued > 0 && page.before.as_ref() != outs.head() {
             for entry in &page.entries[..page.continued] {
@@ -220,7 +219,7 @@ impl Pages {
         page
     }
 
-    /// Reads a page that is new or changed.
+    /// Reads a new or changed page.
     fn read(
         &mut self,
         view: PageView<'_>,
@@ -270,7 +269,7 @@ impl Pages {
                     continue;
                 };
                 let hash = xxh3_64_with_seed(sample.series.as_bytes(), self.seed);
-                // Points of one series at several times follow one another.
+                // Points of one series at several times are on consecutive lines.
                 let is_further = entries.last().is_some_and(|last| last.hash == hash);
                 let target = match is_further {
                     true => entries.last().map(|last| last.target),
@@ -309,7 +308,7 @@ impl Pages {
         page
     }
 
-    /// Keeps the head of a family that has native histograms.
+    /// Keeps the head of a family if it has native histograms.
     fn note_head(&mut self, head: &Arc<FamilyHead>) {
         if !self.native_heads.is_empty()
             && let Some(kept) = self.native_heads.get_mut(&*escaped(&head.name))
@@ -318,7 +317,7 @@ impl Pages {
         }
     }
 
-    /// Finds out what new lines stand for, and sends their values.
+    /// Determines the series of new lines, and sends their values.
     fn add_new(&mut self, lines: impl Iterator<Item = NewLine>, outs: &mut Outs, round: Round) {
         let current = outs.head().cloned();
         let mut target = Target::OMITTED;
@@ -347,7 +346,7 @@ impl Pages {
         }
     }
 
-    /// Adds native histograms that are due. Those that are gone are given up.
+    /// Adds native histograms that are due, and releases those that are gone.
     pub fn collect_natives(&mut self, snapshot: &Snapshot, outs: &mut Outs, round: Round) {
         let mut leftovers = Leftovers::new(std::mem::take(&mut self.natives));
         let mut new = Vec::new();
@@ -384,8 +383,8 @@ impl Pages {
         outs.send_histogram(target, hash, convert, round);
     }
 
-    /// Calls `add` with the metadata of each family of which a series is sent. The pages must
-    /// be those of `snapshot`.
+    /// Calls `add` with the metadata of each family of which a series is sent. The pages must be
+    /// those of `snapshot`.
     pub fn each_family(&self, snapshot: &Snapshot, mut add: impl FnMut(&FamilyHead)) {
         let mut open: Option<FamilyHead> = None;
         for (view, page) in snapshot.page_views().zip(&self.pages) {
@@ -417,7 +416,7 @@ impl Pages {
                             add(&head);
                             None
                         }
-                        // Its samples can be on the next page.
+                        // The samples can be on the next page.
                         _ => Some(head),
                     };
                 }
@@ -426,7 +425,7 @@ impl Pages {
     }
 }
 
-/// Bytes of the first line with its line feed.
+/// The length of the first line in bytes, with its line feed.
 #[inline]
 fn line_length(text: &str) -> usize {
     memchr(b'\n', text.as_bytes()).map_or(text.len(), |end| end + 1)
@@ -441,7 +440,7 @@ fn series_of(family: &str, native: &NativeHistogram) -> String {
     line
 }
 
-/// A name as canonical text has it, without quotes.
+/// A name as in canonical text, without quotes.
 fn escaped(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     write_label_value(&mut escaped, name);

@@ -1,4 +1,4 @@
-//! Requests of both protocols, encoded while series are added.
+//! Requests of both protocols, encoded as series are added.
 //!
 //! Sources: <https://prometheus.io/docs/specs/prw/remote_write_spec/> and
 //! <https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/>.
@@ -23,7 +23,7 @@ pub enum Protocol {
     V2,
 }
 
-/// Field numbers that the module [`convert`](super::convert) reads again.
+/// Field numbers that the module [`convert`](super::convert) needs, too.
 pub mod field {
     pub const V1_SERIES: u32 = 1;
     pub const V1_METADATA: u32 = 3;
@@ -44,7 +44,7 @@ pub mod field {
     pub const HISTOGRAM_START: u32 = 17;
 }
 
-/// The metadata of a series in protocol 2.0. Without any, all are zero.
+/// The metadata of a series in protocol 2.0; all zero if there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The number of the type.
@@ -64,12 +64,12 @@ pub enum SeriesLabels {
     Symbols(Box<[Symbol]>),
 }
 
-/// What is added to a request.
+/// A point that is added to a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Point<'p> {
     /// The bits of a value, and its time.
     Value(u64, i64),
-    /// A histogram, its time, and the fields after its message.
+    /// A histogram.
     Histogram(&'p HistogramPoint),
 }
 
@@ -86,7 +86,7 @@ pub struct HistogramPoint {
     pub exemplars: Vec<RemoteExemplar>,
 }
 
-/// A request that is being made.
+/// A request under construction.
 #[derive(Debug)]
 pub struct RequestBuilder {
     protocol: Protocol,
@@ -97,7 +97,7 @@ pub struct RequestBuilder {
     nested: Vec<u8>,
 }
 
-/// The number of a kind in both protocols.
+/// The number of a type in both protocols.
 pub fn kind_number(kind: Kind) -> u8 {
     match kind {
         Kind::Untyped => 0,
@@ -170,7 +170,7 @@ impl RequestBuilder {
         self.protocol
     }
 
-    /// Begins a request. The memory of the one before is used again.
+    /// Begins a request, in the memory of the previous one.
     pub fn begin(&mut self, symbols: &mut Symbols) {
         self.body.clear();
         symbols.begin(&mut self.table);
@@ -181,12 +181,12 @@ impl RequestBuilder {
         self.body.len() + self.table.encoded().len()
     }
 
-    /// The request. Nothing more can be added to it.
+    /// Finishes the request.
     pub fn request(&mut self) -> &[u8] {
         if self.protocol == Protocol::V1 {
             return &self.body;
         }
-        // The symbols come before what refers to them.
+        // The symbols must come before the series that refer to them.
         self.series.clear();
         self.series.extend_from_slice(self.table.encoded());
         self.series.extend_from_slice(&self.body);
@@ -211,7 +211,7 @@ impl RequestBuilder {
         self.part.clear();
         match point {
             Point::Value(bits, timestamp) => {
-                // This is nearly all that is sent, so it is written where it belongs.
+                // Nearly all points are values, so these are written in place.
                 put_sample(&mut self.part, bits, timestamp);
                 let length = labels.len() + 2 + self.part.len();
                 put_varint(&mut self.body, tag(field::V1_SERIES));
@@ -316,7 +316,7 @@ fn tag(number: u32) -> u64 {
 
 /// The fields of a sample, which are the same in both protocols.
 fn put_sample(out: &mut Vec<u8>, bits: u64, timestamp: i64) {
-    // The bits as they are: as a number, a marker of staleness could become another NaN.
+    // As bits: as a number, a staleness marker could become another NaN.
     put_varint(out, 1 << 3 | 1);
     out.extend_from_slice(&bits.to_le_bytes());
     put_time(out, 2, timestamp);
@@ -326,7 +326,7 @@ fn put_time(out: &mut Vec<u8>, number: u32, millis: i64) {
     put_unsigned(out, number, millis.cast_unsigned());
 }
 
-/// Value and time of an exemplar. One without a time has that of its histogram.
+/// Value and time of an exemplar. Without its own time, it has that of its histogram.
 fn put_exemplar(out: &mut Vec<u8>, exemplar: &RemoteExemplar, timestamp: i64) {
     put_double(out, field::EXEMPLAR_VALUE, exemplar.value);
     put_time(

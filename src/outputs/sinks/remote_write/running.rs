@@ -1,4 +1,4 @@
-//! A sink with the task that collects for it: how both start, change and end.
+//! A sink with its collector: how both start, change and end.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -14,12 +14,12 @@ use super::{RemoteWriteSink, Settings, Source};
 use crate::outputs::sinks::{QueueConfig, QueueHandle, QueueLimits, Running, Setup, Store};
 use crate::telemetry::SinkStats;
 
-/// A sink that was built, with its collector.
+/// A sink and its collector, both built and not started.
 #[derive(Debug)]
 pub struct NewRemoteWrite {
     sink: RemoteWriteSink,
     collector: Collector,
-    /// The queue of the collector's requests, once there is one.
+    /// The queue for the collector's requests, once it exists.
     queue: Arc<OnceLock<QueueHandle<WriteItem>>>,
 }
 
@@ -90,7 +90,7 @@ impl NewRemoteWrite {
             program_stop,
             tasks,
         };
-        // Nothing collects yet.
+        // No collector runs yet.
         running.ended.cancel();
         running.collect(collector, &queue);
         running
@@ -98,7 +98,7 @@ impl NewRemoteWrite {
 }
 
 impl RunningRemoteWrite {
-    /// Goes on with another sink and another collector. The one before first ends its series.
+    /// Continues with another sink and another collector. The previous one first ends its series.
     pub fn replace(&mut self, new: NewRemoteWrite) {
         self.stop.cancel();
         self.sink.replace(new.sink);
@@ -110,16 +110,16 @@ impl RunningRemoteWrite {
         self.sink.set_limits(queue_limits(limits), drain);
     }
 
-    /// Ends the collector, and the sink after what waits is sent. The result is cancelled
-    /// once it has ended. The queue closes when this is dropped and the collector has ended.
+    /// Ends the collector, and the sink once waiting requests are sent. The result is cancelled
+    /// then. The queue closes when this is dropped and the collector has ended.
     pub fn end(&self) -> CancellationToken {
         self.stop.cancel();
         self.sink.drain()
     }
 
-    /// Starts a collector, once the one before has ended.
+    /// Starts a collector, once the previous one has ended.
     fn collect(&mut self, collector: Collector, queue: &OnceLock<QueueHandle<WriteItem>>) {
-        // It is set once, here.
+        // It is set only once, here.
         let _ = queue.set(self.sink.handle().clone());
         let (stop, ended) = (self.program_stop.child_token(), CancellationToken::new());
         let before = std::mem::replace(&mut self.ended, ended.clone());
@@ -132,7 +132,7 @@ impl RunningRemoteWrite {
     }
 }
 
-/// A request is an item of the queue, and is sent as it is.
+/// Each request is an item of the queue, and is sent as it is.
 fn queue_limits(limits: QueueLimits) -> QueueLimits {
     QueueLimits {
         batch_items: 1,

@@ -1,4 +1,4 @@
-//! Strings of protocol 2.0: each is held once, and each request has a table of those that it
+//! Strings of protocol 2.0: each is held once, and each request has a table of the strings that it
 //! uses.
 
 use std::collections::HashMap;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use crate::exposition::protobuf::put_bytes;
 
-/// The number of a string. It stays the same while the string is used.
+/// The number of a string. It does not change while the string is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Symbol(u32);
 
-/// All strings that series use. A string that none uses any more is dropped.
+/// All strings that series use. A string without uses is dropped.
 #[derive(Debug)]
 pub struct Symbols {
     by_text: HashMap<Arc<str>, u32>,
     held: Vec<Held>,
-    /// Places of dropped strings.
+    /// Free places of dropped strings.
     free: Vec<u32>,
-    /// The number of the request that is being made, to know which strings it has.
+    /// The number of the current request, to know which strings it already has.
     request: u32,
 }
 
@@ -25,7 +25,7 @@ pub struct Symbols {
 struct Held {
     text: Arc<str>,
     uses: u32,
-    /// The last request that has the string, and the string's number in it.
+    /// The last request that has the string, and the string's number in its table.
     request: u32,
     reference: u32,
 }
@@ -55,7 +55,7 @@ impl Default for Symbols {
 }
 
 impl Symbols {
-    /// The symbol of a text, with one more use.
+    /// The symbol of a text; adds a use.
     pub fn acquire(&mut self, text: &str) -> Symbol {
         if let Some(at) = self.by_text.get(text) {
             self.held[*at as usize].uses += 1;
@@ -82,7 +82,7 @@ impl Symbols {
         Symbol(at)
     }
 
-    /// Adds a use of a symbol that is used.
+    /// Adds a use of a symbol.
     pub fn acquire_again(&mut self, symbol: Symbol) {
         self.held[symbol.0 as usize].uses += 1;
     }
@@ -113,7 +113,7 @@ impl Symbols {
     pub fn begin(&mut self, table: &mut SymbolTable) {
         self.request = self.request.wrapping_add(1);
         if self.request == 0 {
-            // The numbers begin again, so none may be left of before.
+            // The numbers start again, so no old ones may be left.
             self.request = 1;
             for held in &mut self.held {
                 held.request = 0;

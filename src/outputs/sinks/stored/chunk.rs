@@ -16,8 +16,8 @@ pub const PREFIX: &str = "sink/";
 /// The first byte of a value.
 const VERSION: u8 = 1;
 
-/// The type and the name of a sink. Another type has other items, so a sink whose type
-/// changes is another sink.
+/// The type and the name of a sink. Types have different items, so a sink with another type is
+/// another sink.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueName {
     /// The value of `type`.
@@ -71,7 +71,7 @@ pub struct StoredChunk {
 }
 
 impl StoredChunk {
-    /// Reads the value of a chunk. `None` if it is not one.
+    /// Reads the value of a chunk. `None` if it is invalid.
     pub fn decode(number: u64, value: Vec<u8>) -> Option<Self> {
         let mut rest = Bytes::from(value);
         if rest.try_get_u8().ok()? != VERSION {
@@ -90,12 +90,12 @@ impl StoredChunk {
     }
 }
 
-/// The value of a chunk that is being written.
+/// The value of a chunk under construction.
 #[derive(Debug)]
 pub struct ChunkBuilder(Vec<u8>);
 
 impl Default for ChunkBuilder {
-    /// Without items.
+    /// A chunk without items.
     fn default() -> Self {
         ChunkBuilder(vec![VERSION])
     }
@@ -115,7 +115,7 @@ impl ChunkBuilder {
         self.0.len()
     }
 
-    /// Whether it has no items.
+    /// Whether the chunk has no items.
     pub fn is_empty(&self) -> bool {
         self.0.len() == 1
     }

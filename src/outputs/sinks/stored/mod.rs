@@ -1,9 +1,9 @@
-//! Queues in storage: what waits survives the end of the program.
+//! Queues in storage, so that waiting items survive a restart.
 //!
-//! Each queue notes which of its items are in which record, and gives out what changes
-//! ([`StoredQueue`]). [`StoredQueues`] is the state of all of them for
-//! [storage](crate::storage), and takes care of the records of sinks that are no longer
-//! configured: their records stay as they are, without taking memory, for [`KEPT_FOR`].
+//! Each queue tracks which record has which of its items, and reports changes ([`StoredQueue`]).
+//! [`StoredQueues`] is the state of all queues for [storage](crate::storage). It also looks after
+//! sinks that are no longer configured: their records stay unchanged for [`KEPT_FOR`], without
+//! taking memory.
 //!
 //! - [`chunk`]: items as records.
 
@@ -30,11 +30,11 @@ use crate::telemetry::UnconfiguredSink;
 /// Items of a sink that is not configured are dropped this long after they were queued.
 pub const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How the items of a sink are stored.
+/// The stored form of a sink's items.
 pub struct StoredForm<T> {
     /// The bytes of an item.
     pub bytes: fn(&T) -> &[u8],
-    /// The item with these bytes.
+    /// Restores an item from its bytes.
     pub restore: fn(Bytes) -> T,
 }
 
@@ -61,14 +61,14 @@ pub trait StoredQueue: fmt::Debug + Send + Sync {
     /// Takes what changed since the last call.
     fn take_changes(self: Arc<Self>, now: Now) -> Changes;
 
-    /// Makes the next changes those of all items.
+    /// Includes all items in the next changes.
     fn note_everything(&self);
 
     /// Its chunks.
     fn summary(&self, now: Now) -> Vec<ChunkSummary>;
 }
 
-/// What is known of a chunk without its items.
+/// A summary of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkSummary {
     number: u64,
@@ -105,11 +105,11 @@ impl ChunkSummary {
     }
 }
 
-/// The queues of all sinks, and what is stored of others.
+/// The queues of all sinks, and the stored items of sinks that are not configured.
 #[derive(Debug, Default)]
 pub struct StoredQueues {
     state: Mutex<State>,
-    /// Shows what is stored of sinks that are not configured.
+    /// Shows the stored items of sinks that are not configured.
     shown: Live<Vec<UnconfiguredSink>>,
 }
 
@@ -117,21 +117,21 @@ pub struct StoredQueues {
 struct State {
     /// Whether there is storage.
     is_on: bool,
-    /// The sinks that will take what is stored of them.
+    /// The sinks that will take their stored items.
     expected: BTreeSet<QueueName>,
-    /// What is stored of the expected sinks.
+    /// The stored items of the expected sinks.
     restored: BTreeMap<QueueName, Vec<StoredChunk>>,
     /// Queues in use.
     open: BTreeMap<QueueName, Arc<dyn StoredQueue>>,
-    /// Stored and not configured.
+    /// Stored items of sinks that are not configured.
     unconfigured: BTreeMap<QueueName, Vec<ChunkSummary>>,
     /// Keys of records to remove.
     void: Vec<Vec<u8>>,
 }
 
 impl StoredQueues {
-    /// The queues of these sinks, before anything is restored. `shown` is what is stored of
-    /// others.
+    /// The queues of these sinks, before anything is restored. `shown` gets the stored items of
+    /// other sinks.
     pub fn new(
         expected: impl IntoIterator<Item = QueueName>,
         shown: Live<Vec<UnconfiguredSink>>,
@@ -151,7 +151,7 @@ impl StoredQueues {
         self.state().is_on
     }
 
-    /// Takes what was restored of a queue.
+    /// Takes the restored items of a queue.
     pub fn take_restored(&self, name: &QueueName) -> Vec<StoredChunk> {
         self.state().restored.remove(name).unwrap_or_default()
     }
@@ -161,7 +161,7 @@ impl StoredQueues {
         self.state().unconfigured.contains_key(name)
     }
 
-    /// Keeps the changes of a queue from now on. It has taken what is stored of it.
+    /// Tracks the changes of a queue from now on. It has taken its stored items.
     pub fn open(&self, name: QueueName, queue: Arc<dyn StoredQueue>) {
         let mut state = self.state();
         if state.unconfigured.remove(&name).is_some() {
@@ -170,8 +170,7 @@ impl StoredQueues {
         state.open.insert(name, queue);
     }
 
-    /// Lets go of a queue whose sink was removed from the settings. Its changes have been
-    /// stored.
+    /// Forgets a queue whose sink was removed from the settings. Its changes have been stored.
     pub fn release(&self, name: &QueueName, now: Now) {
         let mut state = self.state();
         let Some(queue) = state.open.remove(name) else {
@@ -185,7 +184,7 @@ impl StoredQueues {
         }
     }
 
-    /// Shows what is stored of sinks that are not configured.
+    /// Shows the stored items of sinks that are not configured.
     fn show(&self, state: &State) {
         let all = state.unconfigured.iter();
         let all = all.map(|(queue, chunks)| UnconfiguredSink {
@@ -203,7 +202,7 @@ impl StoredQueues {
 }
 
 impl State {
-    /// Logs what is stored of a sink that is not configured.
+    /// Logs the stored items of a sink that is not configured.
     fn report(&self, name: &QueueName, chunks: &[ChunkSummary]) {
         let items = chunks.iter().map(|it| it.items).sum();
         log::warn!(
@@ -214,7 +213,7 @@ impl State {
         );
     }
 
-    /// Drops what is too old of sinks that are not configured. Returns whether anything was.
+    /// Drops items of sinks that are not configured, if they are too old. Returns whether it did.
     fn expire(&mut self, now: Now) -> bool {
         let kept = u64::try_from(KEPT_FOR.as_nanos()).unwrap_or(u64::MAX);
         let oldest = now.unix_nanos().saturating_sub(kept);

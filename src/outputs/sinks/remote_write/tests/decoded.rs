@@ -160,7 +160,7 @@ struct SymbolMetadata {
     unit_ref: u32,
 }
 
-/// A series as it was sent.
+/// A sent series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     /// Labels as `name{a="b"}`, without escapes.

@@ -43,7 +43,7 @@ fn parse(text: &str) -> Result<(Settings, QueueConfig), String> {
     }
 }
 
-/// What an item has, and that its counts say so.
+/// The contents of an item; checks that its counts agree.
 fn decode(item: &WriteItem) -> (Vec<Sent>, Vec<MetricMetadata>) {
     let (sent, metadata) = match item.protocol() {
         Protocol::V1 => decode_v1(&item.body()),
@@ -140,7 +140,7 @@ impl Bench {
         self.store.apply(Write::one(change), self.now()).unwrap();
     }
 
-    /// Collects after some milliseconds, and returns the requests.
+    /// Collects some milliseconds later, and returns the requests.
     fn collect_items(&mut self, after: u64) -> Vec<WriteItem> {
         self.time += after;
         let now = self.now();
@@ -208,7 +208,7 @@ fn all_series_are_sent_with_the_time_of_the_collection_or_their_own() {
             "g{a=\"t\"} 123456789.12345679 @7",
         ];
         assert_eq!(bench.samples(5), expected, "{protocol}");
-        // The next time too, although nothing changed; what has its own time does not repeat.
+        // Unchanged values are sent again, except those with their own times.
         let again: Vec<String> = expected[..6]
             .iter()
             .map(|it| it.replace("@5", "@20"))
@@ -271,7 +271,7 @@ fn a_series_that_goes_is_marked_once() {
         bench.set("b", "n 1\n");
         bench.samples(1);
         bench.set("a", "m{a=\"2\"} 2\n");
-        // One whose samples have their own times gets no marker.
+        // A series whose samples have their own times gets no marker.
         assert_eq!(
             bench.samples(1),
             ["m{a=\"1\"} stale @2", "m{a=\"2\"} 2 @2", "n 1 @2"]
@@ -300,11 +300,11 @@ fn values_that_stay_the_same_are_sent_less_often() {
     assert_eq!(bench.samples(10_000), Vec::<String>::new());
     bench.set("a", "a 1\n# TYPE b gauge\nb{x=\"1\"} 1\nb{x=\"2\"} 3\n");
     assert_eq!(bench.samples(10_000), ["b{x=\"2\"} 3 @20000"]);
-    // A little early is not too early.
+    // Slightly early is early enough.
     assert_eq!(bench.samples(9_990), ["a 1 @29990", "b{x=\"1\"} 1 @29990"]);
     assert_eq!(bench.samples(10_000), Vec::<String>::new());
     assert_eq!(bench.samples(10_000), ["b{x=\"2\"} 3 @49990"]);
-    // A marker does not wait, and what comes back is new.
+    // A marker does not wait, and a series that comes back is new.
     bench.set("a", "a 1\n");
     assert_eq!(
         bench.samples(4000),
@@ -383,7 +383,7 @@ fn of_series_with_the_same_labels_one_is_sent() {
         assert_eq!(bench.samples(1), ["m 1 @1"]);
         assert_eq!(bench.samples(1), ["m 1 @2"]);
         assert_eq!(bench.collector.stats().repeated_series.value(), 1);
-        // Another takes its place, without a marker in between.
+        // Another line takes over the series, without a marker in between.
         bench.set("a", "m{id=\"3\"} 3\n");
         assert_eq!(bench.samples(1), ["m 3 @3"]);
         bench.set("a", "m{id=\"3\"} 3\nm{id=\"4\"} 4\n");

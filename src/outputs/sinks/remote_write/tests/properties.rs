@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A step: what an app exposes from now on, as series and values, and whether the queue has
+/// A step: the series and values that an app exposes from now on, and whether the queue has
 /// room.
 type Step = (u8, Vec<(u8, u8)>, bool);
 
@@ -12,7 +12,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec((0..4_u8, series, prop::bool::weighted(0.9)), 1..20)
 }
 
-/// What a server has: the value of each series, or none after a marker.
+/// A server's view: the value of each series, or none after a marker.
 type Held = BTreeMap<String, Option<u64>>;
 
 fn apply(held: &mut Held, times: &mut BTreeMap<String, i64>, sent: &[Sent]) {
