@@ -1,5 +1,5 @@
-# An image with a static program and nothing else. scripts/release has built the program already, and replaces the first
-# stage by a build context of the same name.
+# An image with the static program only. scripts/release builds the program itself, and replaces the first stage with a build
+# context of the same name.
 FROM rust:1-alpine AS build
 WORKDIR /source
 COPY . .
@@ -8,11 +8,11 @@ RUN cargo build --release --locked --features cql-tls --bin exporter-proxy \
 
 FROM scratch
 COPY --from=build /image/root /
-# The user that the program runs as owns the directory of its state. Only what a copy makes gets an owner, so the directory is
-# not in the root directory.
+# The program's user must own the directory of its state. --chown applies only to what a copy creates, so this directory is
+# copied separately.
 COPY --from=build --chown=65532:65532 /image/state /var/lib
 USER 65532:65532
-# Scrapes, pushes, apps.
+# Ports of scrapes, pushes and apps.
 EXPOSE 6555 6556 6554
 VOLUME ["/var/lib/exporter-proxy"]
 STOPSIGNAL SIGTERM

@@ -1,9 +1,8 @@
-//! Makes the Rust code for `schema/metric_data.capnp`.
+//! Generates the Rust code for `schema/metric_data.capnp`.
 //!
-//! Where the `capnp` compiler is on the machine the code is generated afresh;
-//! elsewhere the checked-in `schema/metric_data_capnp.rs` is used, so that a
-//! Rust toolchain alone builds the program. `tests/e2e/schema.rs` holds the
-//! two equal.
+//! If the machine has the `capnp` compiler, it generates the code; otherwise the
+//! checked-in `schema/metric_data_capnp.rs` is used, so that a Rust toolchain
+//! alone builds the program. `tests/e2e/schema.rs` compares the two.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 
 def lost(written, read, path=""):
-    """The paths of what differs after reading, except for defaults that were added."""
+    """Paths of the values that differ after reading, except for defaults that were added."""
     if isinstance(written, dict) and isinstance(read, dict):
         for key, value in written.items():
             if key not in read:

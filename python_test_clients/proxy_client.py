@@ -34,7 +34,7 @@ def with_pycapnp(app_name, text):
 
 
 def by_hand(app_name, text):
-    """The same message, encoded as one segment: little-endian, in words of 8 bytes."""
+    """The same message without pycapnp, as one segment: little-endian, in words of 8 bytes."""
     texts = [part.encode() + b"\0" for part in (app_name, text)]
     padded = [part.ljust(-(-len(part) // 8) * 8, b"\0") for part in texts]
     offsets = [1, len(padded[0]) // 8]  # in words, from the end of each pointer
@@ -63,7 +63,7 @@ def socket_places():
 
 
 def find_socket():
-    """The first of these paths that is a socket, or `None`."""
+    """The first of the default paths that is a socket, or `None`."""
     for place in socket_places():
         try:
             if stat.S_ISSOCK(os.stat(place).st_mode):

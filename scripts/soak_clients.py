@@ -27,7 +27,7 @@ SERIES = 200  # of each app and group
 
 
 class Failed(Exception):
-    """The proxy does not do what it should."""
+    """The proxy misbehaves."""
 
 
 def connection(proxy, ports, secure, source=None):
@@ -48,7 +48,7 @@ def request(stream, method, path, body=None, headers=None, expected=range(200, 3
 
 
 def exchange(proxy, method, path, body=None, secure=False):
-    """A request on a connection of its own, to the port of scrapes or of pushes."""
+    """Sends a request on a new connection, to the port of scrapes or of pushes."""
     ports = proxy.http if method == "GET" else proxy.push
     with contextlib.closing(connection(proxy, ports, secure)) as stream:
         return request(stream, method, path, body)
@@ -73,7 +73,7 @@ class Client:
         self.stream = None
 
     def generation(self):
-        """Names and values with this number are replaced by the next ones after `churn` seconds."""
+        """A number in names and values. It changes every `churn` seconds; with a leak, at each step."""
         return self.steps if self.leak else int(time.monotonic() / self.churn)
 
     def run_step(self):
@@ -217,7 +217,7 @@ class Webhook(Push):
 
 
 class Stranger(Client):
-    """Wrong credentials, from ever other addresses."""
+    """Wrong credentials, from changing addresses."""
 
     def connect(self):
         address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
@@ -322,7 +322,7 @@ class Http2(Client):
     """Scrapes with HTTP/2, by curl."""
 
     def connect(self):
-        return contextlib.ExitStack()  # curl makes its own
+        return contextlib.ExitStack()  # curl opens its own connections
 
     def step(self):
         scrape = f"https://localhost:{self.proxy.http[1]}/metrics"
@@ -335,7 +335,7 @@ class Http2(Client):
 
 
 class Reload(Push):
-    """Reloads with settings that come and go, and uses sockets while they are there."""
+    """Reloads with settings that come and go, and uses their sockets while they exist."""
 
     def step(self):
         has_extra = self.steps % 2 == 1
@@ -364,7 +364,7 @@ class Idle(Client):
         pass
 
 
-# A process for each list: kinds of clients, and their time between two steps in units of STEP.
+# One process for each list. An entry is a kind of client and its time between steps, in units of STEP.
 PROCESSES = (
     ((Capnp, 1), (Capnp, 2), (Json, 1), (Json, 2), (Broken, 2), (Idle, 2)),
     ((Push, 1), (SecurePush, 1), (Aggregate, 1), (Values, 1), (Webhook, 2), (Stranger, 2), (Rejected, 5), (Reload, 10)),
