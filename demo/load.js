@@ -1,4 +1,4 @@
-// Load for the demo's service, for k6:
+// Load for the demo service, for k6:
 //
 //     k6 run demo/load.js
 //     BASE_URL=http://host:7080 k6 run demo/load.js
@@ -10,7 +10,7 @@ import { check, sleep } from 'k6';
 
 const BASE_URL = (__ENV.BASE_URL || 'http://localhost:7080').replace(/\/+$/, '');
 
-// Seconds that a user pauses after each request.
+// Pause of a user after each request, in seconds.
 const PAUSE = 0.5;
 
 // Ids in requests are below this.
@@ -88,7 +88,7 @@ function randomPerson() {
   });
 }
 
-// One metric for all ids: k6 keeps one for each URL otherwise.
+// One metric for all ids: by default k6 keeps one for each URL.
 const tagged = (name, headers) => ({ headers, tags: { name } });
 
 const JSON_TYPE = { 'Content-Type': 'application/json' };

@@ -1,4 +1,4 @@
-//! Authentication: what a request with credentials costs once its password is remembered.
+//! The cost of a request with credentials whose password is remembered.
 //!
 //! Prints medians over several rounds as Markdown.
 

@@ -104,7 +104,7 @@ fn time(run: &Run<'_>) -> Duration {
     start.elapsed()
 }
 
-/// What a connection does with its bytes, without storing them.
+/// The work of a connection on its bytes, without storing them.
 fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     let limits = InboxLimits {
         max_payload: 16 << 20,
@@ -125,7 +125,7 @@ fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     messages
 }
 
-/// What a receiver without its own framing does, given separate messages.
+/// The work of a receiver without its own framing, given separate messages.
 fn parse(messages: &[Vec<u8>]) -> usize {
     let parsed = messages
         .iter()

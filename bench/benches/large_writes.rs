@@ -1,6 +1,6 @@
-//! How long a large write delays others. A text of many families or series is written to a store
-//! that holds 9 MB, while one thread takes snapshots and another pushes a small group, both
-//! continuously.
+//! Measures how long a large write delays others. A text of many families or series is written to
+//! a store that holds 9 MB, while one thread takes snapshots and another pushes a small group,
+//! both continuously.
 //!
 //! `cargo bench -p bench --bench large_writes` prints Markdown.
 

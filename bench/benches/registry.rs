@@ -107,7 +107,7 @@ fn resident() -> f64 {
     pages.map_or(f64::NAN, |pages: f64| pages * 4096.0)
 }
 
-/// Measures in a separate process, since an allocator reuses freed memory.
+/// Measures in a separate process, since the allocator would reuse freed memory.
 fn memory(kind: &str) {
     let program = std::env::current_exe().expect("it runs");
     let status = Command::new(program).args(["memory", kind]).status();

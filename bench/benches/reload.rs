@@ -1,5 +1,5 @@
-//! Reload: how long it takes with 10,000 targets, of which 10 are new, and whether the polls
-//! of the others keep their schedule meanwhile.
+//! The time of a reload with 10,000 targets, 10 of which are new, and whether the polls of the
+//! others keep their schedule meanwhile.
 //!
 //! Prints the median over several reloads as Markdown. The time includes reading the file.
 
@@ -25,7 +25,7 @@ const NEW: usize = 10;
 const RELOADS: usize = 15;
 const INTERVAL: Duration = Duration::from_secs(20);
 
-/// When each target was polled last, and the longest time between two polls of one.
+/// When each target was last polled, and the longest time between two polls of one target.
 type Polls = Arc<Mutex<(Vec<Option<Instant>>, Duration)>>;
 
 fn main() {

@@ -1,8 +1,8 @@
 //! The store's state as records: how long they take to make and to read, and how much memory the
 //! store takes afterwards.
 //!
-//! `cargo bench -p bench --bench restore` prints Markdown. The store is restored in a process of its
-//! own, since an allocator uses freed memory again.
+//! `cargo bench -p bench --bench restore` prints Markdown. The store is restored in a separate
+//! process, since the allocator would reuse freed memory.
 
 use std::fs::File;
 use std::hint::black_box;

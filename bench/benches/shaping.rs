@@ -1,5 +1,5 @@
-//! What `[[shape]]` costs: pushes of 1,000 samples to a group with ten rules beside the same
-//! without, and labels on verbatim texts.
+//! The cost of `[[shape]]`: pushes of 1,000 samples to a group with ten rules beside the same
+//! pushes without rules, and labels on verbatim texts.
 //!
 //! Rounds of all variants alternate, and each ratio is of medians of one run.
 
@@ -47,13 +47,13 @@ const IDLE: &[&str] = &[
     "{action: labelmap, regex: label_team, replacement: team}",
 ];
 
-/// Two families of twenty are dropped, and two get another name.
+/// Two of twenty families are dropped, and two are renamed.
 const SOME: &[&str] = &[
     "{action: drop, source_labels: [__name__], regex: 'load_00[01]_total'}",
     "{source_labels: [__name__], regex: 'load_01([01])_total', target_label: __name__, replacement: 'renamed_${1}_total'}",
 ];
 
-/// Each sample loses a label, and two of three get another.
+/// Each sample loses a label, and two of three samples are renamed.
 const ALL: &[&str] = &[
     "{action: labeldrop, regex: zone}",
     "{source_labels: [code], regex: (.)00, target_label: class, replacement: '${1}xx'}",

@@ -1,6 +1,6 @@
-//! Engines for storage on the proxy's work: sections that are rewritten whole, blocks of
-//! aggregated series of which some change each second, and pushes that are acknowledged
-//! one by one. Each engine runs in a process of its own, so that memory is its own.
+//! Engines for storage doing the proxy's work: sections that are rewritten whole, blocks of
+//! aggregated series of which some change each second, and pushes that are acknowledged one by
+//! one. Each engine runs in a separate process, so that its memory can be measured.
 //!
 //! `cargo bench -p bench --bench storage [-- ENGINE]`, with `proxy` for the engine with the
 //! proxy's settings and `redb` for the other one.
@@ -21,7 +21,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const ENGINES: [&str; 2] = ["proxy", "redb"];
 
-/// Sections of this many bytes, and how often all are written.
+/// The size of a section in bytes, and how often all are written.
 const SECTIONS: usize = 20_000;
 const SECTION_BYTES: usize = 10_000;
 const ROUNDS: usize = 4;
@@ -86,7 +86,7 @@ impl Subject for LocalEngine {
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
-/// Each write is synced: what is not is lost when the process ends.
+/// Each write is synced: unsynced data would be lost when the process ends.
 struct Redb(Database);
 
 impl Subject for Redb {
@@ -224,7 +224,7 @@ fn block(number: usize, noise: &mut Noise) -> Record {
     Record::set(format!("part/0/family/{number:08x}"), value)
 }
 
-/// Numbers that look random, the same in every run.
+/// Pseudorandom numbers, the same in every run.
 struct Noise(u64);
 
 impl Noise {

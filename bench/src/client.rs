@@ -43,11 +43,11 @@ impl<T: Read + Write + Send> Stream for T {}
 /// A client with one connection.
 pub struct Client {
     address: String,
-    /// How the server is verified, if it is asked over TLS.
+    /// The TLS configuration, for servers over TLS.
     tls: Option<Arc<ClientConfig>>,
     stream: Box<dyn Stream>,
     window: Box<[u8]>,
-    /// The part of the window that is read and not used yet.
+    /// The part of the window that has been read and not used yet.
     from: usize,
     to: usize,
     request: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Sends datagrams that are made beforehand, at a rate.
+//! Sends prepared datagrams at a rate.
 
 use std::io::IoSlice;
 use std::net::UdpSocket;

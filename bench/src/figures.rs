@@ -87,7 +87,7 @@ pub fn process_time(pid: u32) -> Result<ProcessTime> {
 /// How long [`wait_for_quiet`] waits at most.
 const LOUD: Duration = Duration::from_secs(1);
 
-/// Waits until this machine is idle, for at most a second. What a server does after its turn (Go's
+/// Waits until this machine is idle, for at most a second. Work of a server after its turn (Go's
 /// collector frees memory for a while) must not count against the next one.
 ///
 /// # Errors

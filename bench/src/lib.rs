@@ -1,8 +1,8 @@
 //! Shared parts of the load generators (`src/bin/`) and the benchmarks (`benches/`).
 //!
 //! - [`client`]: the HTTP client that scrapes and pushes
-//! - [`datagrams`]: sends them at a rate
-//! - [`payload`]: what they push
+//! - [`datagrams`]: sends prepared datagrams at a rate
+//! - [`payload`]: the texts that they push
 //! - [`proxy`]: starts the proxy on free ports
 //! - [`figures`]: statistics of measured times, and of processes
 
@@ -14,7 +14,7 @@ pub mod figures;
 pub mod payload;
 pub mod proxy;
 
-/// That of the program, so that a benchmark without a process of its own measures the same.
+/// The program's allocator, so that a benchmark in this process measures the same.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

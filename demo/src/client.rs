@@ -1,4 +1,4 @@
-//! A client for HTTP without TLS.
+//! An HTTP client without TLS.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Client {
         }
     }
 
-    /// Sends a request, with a body of a type if there is one, and returns the status and
+    /// Sends a request, with a body of the given type if there is one, and returns the status and
     /// the body of the reply.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
-//! `demo`: a small web service with metrics to learn from, its load, and senders for the
-//! doors of exporter-proxy. `scripts/demo` starts them together with the proxy.
+//! `demo`: a small web service with metrics to learn from, its load, and senders for the inputs
+//! of exporter-proxy. `scripts/demo` starts them together with the proxy.
 //!
 //! - [`service`]: the service, which keeps persons in memory.
 //! - [`load`]: five scenarios of requests to it.
-//! - [`send`]: programs that send to the proxy, one for each door.
+//! - [`send`]: programs that send to the proxy, one for each input.
 //! - [`client`]: the HTTP client of load and senders.
-//! - [`people`]: the names and addresses that service and load choose from.
+//! - [`people`]: the names and addresses that the service and the load choose from.
 
 mod client;
 mod load;
@@ -31,7 +31,7 @@ enum Command {
     Serve(service::Arguments),
     /// Send requests to the service, in five scenarios
     Load(load::Arguments),
-    /// Send changing metrics to exporter-proxy, at each door that is named
+    /// Send changing metrics to exporter-proxy, to each input whose address is given
     Send(send::Arguments),
 }
 

@@ -1,4 +1,4 @@
-//! The lists that persons are made from, in the service and in its load.
+//! The lists from which persons are made, in the service and in its load.
 
 use fastrand::Rng;
 use serde::Serialize;
@@ -44,7 +44,7 @@ const ADDRESSES: [&str; 6] = [
     "Via della Coda 3, Pisa",
 ];
 
-/// What a client sends of a person.
+/// A person as a client sends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Body {
     pub first_name: &'static str,

@@ -45,7 +45,7 @@ fn the_load_makes_the_requests_of_all_scenarios() {
         assert_eq!(row[0], name, "{summary}");
         let number = |column: usize| row[column].parse::<u64>().unwrap();
         let (replies, failed, dropped) = (number(1), number(6), number(7));
-        // Time may end before all are deleted.
+        // Time may be over before all are deleted.
         if name != "delete_users" {
             assert_eq!(replies + dropped, iterations, "{summary}");
         }
@@ -73,8 +73,8 @@ fn without_a_service_the_load_says_how_to_start_one() {
     );
 }
 
-/// Runs `load.js` under Node with a stand-in for k6's modules, which sends real requests,
-/// and returns the options and what each function did.
+/// Runs `load.js` under Node with a stand-in for k6's modules, which sends real requests, and
+/// returns the options and the actions of each function.
 fn run_script(base_url: &str, rounds: u32) -> Option<Value> {
     let node = Command::new("node").arg("--version").output();
     if !node.is_ok_and(|output| output.status.success()) {
@@ -88,7 +88,7 @@ fn run_script(base_url: &str, rounds: u32) -> Option<Value> {
     for file in ["package.json", "index.js", "http.js"] {
         fs::copy(root.join("tests/k6").join(file), modules.join(file)).unwrap();
     }
-    // Node takes a file for a module by its name.
+    // Node recognizes modules by the names of their files.
     fs::copy(root.join("load.js"), dir.path().join("load.mjs")).unwrap();
     fs::copy(root.join("tests/k6/run.mjs"), dir.path().join("run.mjs")).unwrap();
     let output = Command::new("node")
@@ -103,7 +103,7 @@ fn run_script(base_url: &str, rounds: u32) -> Option<Value> {
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// Notes for `scripts/test` what is left out. With `CI=true` that is a failure.
+/// Records a test that was left out, for `scripts/test`. With `CI=true` that is a failure.
 fn skip(why: &str) {
     println!("skipped: {why}");
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
@@ -185,7 +185,7 @@ fn the_script_for_k6_has_the_scenarios_and_makes_their_requests() {
     assert_eq!(service.sample(series), Some(ROUNDS as f64));
 }
 
-/// Whether `text` is `pattern` with an id below 1000 for `{id}`.
+/// Whether `text` matches `pattern`, with an id below 1000 for `{id}`.
 fn is_like(pattern: &str, text: &str) -> bool {
     match pattern.split_once("{id}") {
         Some((prefix, _)) => {

@@ -12,7 +12,7 @@ use support::Service;
 
 const PERSON: &str = r#"{"first_name":"Ada","last_name":"Lovelace","email":"a@example.com","address":"here","id":"77","created_at":"x","more":1}"#;
 
-/// Without delays.
+/// A service without delays.
 fn quick() -> Service {
     Service::start(&["--delays", "0", "--seed", "1"])
 }
@@ -215,7 +215,7 @@ fn the_metrics_have_their_names_types_labels_and_buckets() {
         "person_store_count 2",
         "person_created_total 2",
         "person_deleted_total 1",
-        // Not those that were to be deleted.
+        // Requests to delete do not count.
         "person_not_found_total 2",
         r#"person_payload_size_bytes_bucket{le="100"} 1"#,
         "person_payload_size_bytes_count 3",
@@ -267,7 +267,7 @@ fn delays_follow_the_seed_and_count_as_duration() {
     };
     let (one, other) = (durations(), durations());
     for (one, other) in one.iter().zip(other) {
-        // Delays are below 200 ms here.
+        // In this test, delays are below 200 ms.
         assert!((one - other).abs() < 0.1, "{one} and {other}");
     }
 }

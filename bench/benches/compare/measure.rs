@@ -378,7 +378,7 @@ pub fn rounds(
     Ok(())
 }
 
-/// Rotate who is first: what a server leaves in caches, and its deferred work, must affect all
+/// Rotates the order: the effects of a server on caches, and its deferred work, must affect all
 /// others alike.
 fn in_turn(contestants: &mut [Contestant], round: usize) -> impl Iterator<Item = &mut Contestant> {
     let first = round % contestants.len().max(1);

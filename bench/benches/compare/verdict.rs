@@ -107,7 +107,7 @@ fn list(ratios: &[(&str, Option<f64>)]) -> String {
 }
 
 pub fn print(outcomes: &[Outcome], gateway: Option<&Gateway>) {
-    println!("\n## What was asked\n");
+    println!("\n## Targets\n");
     println!("| What | Asked | Measured | Reached | From |\n| --- | --- | ---: | --- | --- |");
     let rows = rows(outcomes);
     for row in rows.into_iter().chain(gateway_rows(gateway)) {

@@ -1,4 +1,4 @@
-//! What storage, TLS and dead sinks cost: two proxies take turns, one with the feature and one without. Prints Markdown.
+//! The cost of storage, TLS and dead sinks: two proxies take turns, one with the feature and one without. Prints Markdown.
 //!
 //! `cargo bench -p bench --bench overhead`, with `-- --help` for its options.
 
@@ -71,7 +71,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Directories for storage are here rather than in the machine's temporary directory, which may be in memory.
+/// Directories for storage are here, since the machine's temporary directory may be in memory.
 fn directory_on_disk() -> Result<tempfile::TempDir> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
     Ok(tempfile::tempdir_in(place)?)

@@ -1,4 +1,4 @@
-//! The size on disk while every group is pushed again and again, as it is over days.
+//! The size on disk while every group is pushed again and again, as over days of use.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::{SERIES, directory_on_disk, group, put, stored_in};
 /// 190 MB of texts.
 const GROUPS: usize = 20_000;
 const SENDERS: usize = 4;
-/// How often every group is pushed.
+/// The number of pushes to every group.
 const REWRITES: u64 = 25;
 
 pub fn measure(program: &Path) -> Result<()> {

@@ -41,7 +41,7 @@ struct Subject {
 
 pub fn measure(program: &Path, rounds: usize) -> Result<()> {
     let sockets = tempfile::tempdir()?;
-    // A port that takes connections and never answers, and one where nothing listens.
+    // A port that accepts connections and never answers, and one where nothing listens.
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut subjects = Vec::new();
@@ -72,7 +72,7 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
         });
     }
     let (mut pushes, mut scrapes, mut memory) = (Pair::default(), Pair::default(), Pair::default());
-    // The first turn fills the queues, and does not count.
+    // The first turn fills the queues and does not count.
     for round in 0..=rounds {
         subjects.rotate_left(1);
         for subject in &subjects {
@@ -150,7 +150,7 @@ fn scrape(subject: &Subject, ended: &AtomicBool) -> Result<Vec<f64>> {
 fn operate(subject: &Subject, ended: &AtomicBool) -> Result<()> {
     let mut stream = UnixStream::connect(&subject.socket)?;
     let mut answers = stream.try_clone()?;
-    // What is rejected is answered, and has to be read.
+    // Rejected messages are answered, and the answers must be read.
     thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
     let mut line = 0;
     at_rate(OPERATIONS + 2 * EVENTS, ended, |count| {

@@ -40,7 +40,7 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
     let (mut full, mut operations) = (Pair::default(), Pair::default());
     let mut scrapes = [Pair::default(), Pair::default()];
     for round in 0..rounds {
-        // In turn, so that neither is always the first.
+        // The order alternates, so that neither is always the first.
         subjects.rotate_left(1);
         for (with, proxy, socket) in &subjects {
             let version = 1 + round as u64 * 1_000_000;
@@ -96,7 +96,7 @@ fn push_alone(
     version: u64,
     pause: Option<Duration>,
 ) -> Result<Vec<f64>> {
-    // Two versions of each text; making them must not count.
+    // Two versions of each text, made before the time starts.
     let own = (sender..GROUPS).step_by(SENDERS);
     let texts: Vec<_> = [0, 1]
         .into_iter()

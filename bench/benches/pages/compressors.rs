@@ -1,6 +1,6 @@
-//! The compressor of pages beside `zlib-rs` (through `flate2`, level 1) and `fdeflate`, on the pages
-//! of one store after the other. In each round every compressor
-//! has its turn. Times are processor times.
+//! The compressor of pages beside `zlib-rs` (through `flate2`, level 1) and `fdeflate`, on the
+//! pages of several stores, one after the other. In each round every compressor has its turn. Times
+//! are processor times.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -111,7 +111,7 @@ fn pages(make: Make) -> Vec<Bytes> {
     store.snapshot().texts().collect()
 }
 
-/// A number that looks random, from two others.
+/// A pseudorandom number from two others.
 fn scrambled(a: usize, b: usize) -> usize {
     let mixed = (a * 7919 + b).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32

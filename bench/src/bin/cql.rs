@@ -1,4 +1,4 @@
-//! Raw values to Cassandra or ScyllaDB: rows each second by the proxy's sink, and by the driver
+//! Writes raw values to Cassandra or ScyllaDB: rows a second by the proxy's sink, and by the driver
 //! alone with the same table, requests and concurrency. Both run in turn against one server.
 //!
 //! ```text
@@ -6,9 +6,9 @@
 //! target/release/cql --server 127.0.0.1:9042
 //! ```
 //!
-//! The keyspace `bench` is made, and removed at the end. The proxy is started from the
-//! directory of this program; its time begins with the first message over a socket, and ends
-//! when the server has acknowledged the last row.
+//! The keyspace `bench` is created, and removed at the end. The proxy is started from the
+//! directory of this program; its time begins with the first message over a socket, and ends when
+//! the server has acknowledged the last row.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ use bench::client::{Body, Client};
 use bench::figures::median;
 use bench::proxy::{self, Proxy};
 
-/// As in the sink.
+/// The same limits as in the sink.
 const MAX_ROWS: usize = 100;
 const IN_FLIGHT: usize = 256;
 const BATCH_ITEMS: usize = 20_000;
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     let mut sink = ByProxy::start(&program, &arguments.server)?;
     let (mut by_proxy, mut by_driver) = (Vec::new(), Vec::new());
     for round in 1..=arguments.rounds {
-        // The first to run takes turns.
+        // The order alternates.
         for is_proxy in [round % 2 == 0, round % 2 == 1] {
             let start = Instant::now();
             let (name, rates) = match is_proxy {
@@ -220,7 +220,7 @@ async fn count(session: &Session, table: &str) -> Result<usize> {
         .await?)
 }
 
-/// The proxy with a sink.
+/// The proxy with a sink for the rows.
 struct ByProxy {
     proxy: Proxy,
     _dir: tempfile::TempDir,

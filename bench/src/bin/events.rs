@@ -1,6 +1,6 @@
-//! Load generator for events: sends them to a proxy at a rate, which sends them on to a log
-//! store, and prints how many arrived, how many were lost and the memory. One figure per line.
-//! It fails if events are lost, or if the memory grows.
+//! Load generator for events: sends them to a proxy at a rate, which forwards them to a log store,
+//! and prints how many arrived, how many were lost, and the memory. One figure per line. Fails if
+//! events are lost, or if the memory grows.
 //!
 //! ```text
 //! cargo build --release -p exporter-proxy -p bench
@@ -44,7 +44,7 @@ struct Arguments {
     /// Keep the queue on the disk, too
     #[arg(long)]
     storage: bool,
-    /// The most that the memory of the last third may be of that of the second third
+    /// Limit on the memory of the last third, as a factor of that of the second third
     #[arg(long, default_value_t = 1.1)]
     growth: f64,
     /// The proxy to start [default: the one in this program's directory]
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
         Some(path) => path.clone(),
         None => proxy::beside_this_program()?,
     };
-    // Not in the temporary directory of the machine, which may be in memory.
+    // Not in the machine's temporary directory, which may be in memory.
     let here = program.parent().context("the proxy is in a directory")?;
     let dir = tempfile::tempdir_in(here)?;
     let store = Store::start(arguments.store.as_deref(), &dir)?;
@@ -142,7 +142,7 @@ fn main() -> Result<()> {
 fn send(socket: &Path, arguments: &Arguments) -> Result<usize> {
     let mut stream = UnixStream::connect(socket)?;
     let answers = BufReader::new(stream.try_clone()?);
-    // The proxy answers what it rejects; the counts say how many that is.
+    // The proxy answers rejected events; its metrics count them.
     let answers = thread::spawn(move || answers.lines().next());
     let begun = Instant::now();
     let time = Duration::from_secs(arguments.seconds);
@@ -171,7 +171,7 @@ fn send(socket: &Path, arguments: &Arguments) -> Result<usize> {
     Ok(sent)
 }
 
-/// Items of the sink that arrived, and others.
+/// Items of the sink that arrived, and all others.
 fn results(client: &mut Client) -> Result<(f64, f64)> {
     client.get("/metrics", false, Body::Keep)?;
     let text = String::from_utf8_lossy(client.body()).into_owned();
@@ -188,7 +188,7 @@ fn results(client: &mut Client) -> Result<(f64, f64)> {
     Ok((ok, others))
 }
 
-/// What takes the events.
+/// The receiver of the events.
 struct Store {
     /// The URL of its push API.
     url: String,
@@ -238,7 +238,7 @@ impl Store {
         Ok(store)
     }
 
-    /// How many events it has; `arrived` if it does not know.
+    /// The number of events that it has; `arrived` if it cannot tell.
     fn count(&self, arrived: f64) -> Result<f64> {
         let Some((_, address)) = &self.process else {
             return Ok(arrived);
@@ -256,7 +256,7 @@ impl Store {
                 .as_str()
                 .context("VictoriaLogs counts")?
                 .parse()?;
-            // What came last is visible a little later.
+            // The last events become visible a little later.
             if count >= arrived || begun.elapsed() > PATIENCE {
                 return Ok(count);
             }
@@ -274,7 +274,7 @@ impl Drop for Store {
     }
 }
 
-/// Reads requests, and answers that everything is taken.
+/// Reads requests, and answers each with success.
 fn take(stream: &TcpStream) -> Result<()> {
     let mut reader = BufReader::new(stream);
     loop {

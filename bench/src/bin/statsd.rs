@@ -64,7 +64,7 @@ const FIRST_RATE: f64 = 100_000.0;
 /// Steps between the highest rate without a loss and the lowest with one.
 const HALVINGS: usize = 4;
 
-/// The sender is at its limit if it sends less than this part of what it should.
+/// If the sender sends less than this part of the rate, it is at its own limit.
 const SENDER_LIMIT: f64 = 0.95;
 
 fn main() -> Result<()> {
@@ -85,7 +85,7 @@ fn main() -> Result<()> {
                 "exporter" => Server::exporter(&arguments.exporter)?,
                 _ => Server::proxy(&program)?,
             };
-            // Every series exists, and every name was seen.
+            // By now every series exists, and every name has been seen.
             server.send(&datagrams, &arguments, FIRST_RATE / 2.0)?;
             let trial = match arguments.rate {
                 Some(rate) => server.send(&datagrams, &arguments, rate)?,
@@ -194,24 +194,24 @@ fn datagrams(names: usize, size: usize) -> Vec<Vec<u8>> {
     (0..DATAGRAMS).map(datagram).collect()
 }
 
-/// A server that runs, and is killed when this is dropped.
+/// A running server, which is killed when this is dropped.
 struct Server {
     child: Child,
     /// Address of scrapes.
     http: String,
-    /// Connected to where lines are taken.
+    /// A socket connected to the server's address for lines.
     socket: UdpSocket,
-    /// What counted lines begin with in its metrics.
+    /// The beginning of the samples that count lines, in its metrics.
     counted: &'static str,
     _dir: TempDir,
 }
 
-/// What a server did at one rate.
+/// The results of a server at one rate.
 #[derive(Debug, Clone, Copy)]
 struct Trial {
     sent: u64,
     counted: u64,
-    /// Lines a second in fact.
+    /// The actual rate, in lines a second.
     rate: f64,
     seconds: f64,
     is_senders_limit: bool,
@@ -320,7 +320,7 @@ impl Server {
         Ok(values.sum::<f64>() as u64)
     }
 
-    /// Sends lines at a rate, and waits until all that arrived are counted.
+    /// Sends lines at a rate, and waits until all that arrived have been counted.
     fn send(&self, datagrams: &[Vec<u8>], arguments: &Arguments, rate: f64) -> Result<Trial> {
         let size = arguments.lines.max(1);
         let datagram_rate = ((rate / size as f64) as usize).max(1);
@@ -359,7 +359,7 @@ impl Server {
         let holds = |rate: f64| -> Result<(bool, Trial)> {
             let mut trial = self.send(datagrams, arguments, rate)?;
             if trial.lost() > 0 {
-                // Something else on the machine may have been the cause.
+                // Other work on the machine may have been the cause.
                 trial = self.send(datagrams, arguments, rate)?;
             }
             Ok((trial.lost() == 0, trial))

@@ -1,4 +1,4 @@
-//! Load for the service: the scenarios of `load.js`, for those without k6.
+//! Load for the service: the scenarios of `load.js`, without k6.
 //!
 //! - [`scenario`]: what is requested, how often and when.
 //! - [`outcome`]: results, and the summary.
@@ -22,7 +22,7 @@ use crate::client::Client;
 use outcome::{Outcome, Summary};
 use scenario::{PAUSE, Pace, Request, SCENARIOS, Scenario};
 
-/// The time for a reply: also how long requests may take after the end of a scenario.
+/// The time for a reply, and for the last requests after the end of a scenario.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The options of `demo load`.
@@ -115,7 +115,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A scenario that runs.
+/// A running scenario.
 #[derive(Debug)]
 struct Run {
     client: Client,
@@ -151,7 +151,7 @@ impl Run {
                 }
             });
         }
-        // A user may be in its last request when the time is over.
+        // When time is over, a user may be in its last request.
         let _ = timeout(max_duration + REPLY_TIMEOUT + PAUSE, users.join_all()).await;
     }
 

@@ -1,4 +1,4 @@
-//! What became of the requests of a scenario, and the summary of all.
+//! Results of the requests of each scenario, and the summary of all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Notes a reply.
+    /// Records a reply.
     pub fn reply(&mut self, status: u16, duration: Duration) {
         *self.classes.entry(status / 100).or_default() += 1;
         self.durations.push(duration);

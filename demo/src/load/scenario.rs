@@ -1,4 +1,4 @@
-//! The scenarios: which requests, how many, and when. `load.js` has the same for k6.
+//! The scenarios: their requests, how many, and when. `load.js` has the same ones for k6.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const MAX_DURATION: Duration = Duration::from_secs(600);
 pub struct Scenario {
     /// Its name, as in k6's summary.
     pub name: &'static str,
-    /// What each iteration requests.
+    /// The kind of its requests.
     pub kind: Kind,
     /// The number of users, each of which makes one request at a time.
     pub users: usize,
@@ -30,7 +30,7 @@ pub struct Scenario {
     pub pace: Pace,
 }
 
-/// What a request does.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Create,
@@ -43,13 +43,13 @@ pub enum Kind {
 /// How iterations follow one another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// As fast as the users are, until `iterations` are done (k6: `shared-iterations`).
+    /// As fast as the users can, until `iterations` are done (k6: `shared-iterations`).
     Shared {
         iterations: u64,
         max_duration: Duration,
     },
-    /// `per_second` begin each second (k6: `constant-arrival-rate`). One that finds no free
-    /// user is dropped.
+    /// `per_second` iterations begin each second (k6: `constant-arrival-rate`). One that finds no
+    /// free user is dropped.
     Constant { per_second: u32, duration: Duration },
 }
 

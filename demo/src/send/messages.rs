@@ -1,12 +1,12 @@
-//! What the senders say each round: metrics of a small shop, which change from round to
-//! round and follow the seed.
+//! The senders' messages of each round: metrics of a small shop, which change from round to round
+//! and follow from the seed.
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 use serde_json::json;
 
-/// The programs of the shop, each with its own door.
+/// The programs of the shop, each with its own input of the proxy.
 #[derive(Debug)]
 pub struct Shop {
     rng: Rng,
@@ -17,7 +17,7 @@ pub struct Shop {
 /// Names of carriers, in the order of their counters.
 const CARRIERS: [&str; 2] = ["bike", "train"];
 
-/// One message for each door.
+/// One message for each input.
 #[derive(Debug)]
 pub struct Round {
     /// The warehouse, a long-running app, as a Cap'n Proto message.

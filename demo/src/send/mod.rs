@@ -1,5 +1,5 @@
-//! Senders for the doors of exporter-proxy. Each stands for a program that sends in its
-//! own way; [`messages`] has what they say.
+//! Senders for the inputs of exporter-proxy. Each stands for a program that sends in its own way;
+//! [`messages`] has their messages.
 
 mod messages;
 
@@ -48,13 +48,12 @@ pub struct Arguments {
     seed: Option<u64>,
 }
 
-/// Sends a round of messages at each interval, until the program is asked to stop. A door
-/// that fails is reported once until it works again, and delays the others by [`TIMEOUT`]
-/// at most.
+/// Sends a round of messages at each interval, until the program is asked to stop. An input that
+/// fails is reported once until it works again, and delays the others by at most [`TIMEOUT`].
 ///
 /// # Errors
 ///
-/// No door is named.
+/// No address is given.
 pub async fn main(arguments: Arguments) -> Result<()> {
     let client = Client::new(TIMEOUT);
     let mut doors = doors(&arguments);
@@ -87,7 +86,7 @@ pub async fn main(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Where and how one program of the shop sends.
+/// The address and the protocol of one program of the shop.
 #[derive(Debug)]
 enum Door {
     CapnProto(PathBuf),
@@ -98,7 +97,7 @@ enum Door {
     Operations(String),
 }
 
-/// The doors that are named, each with whether it works.
+/// The inputs whose addresses are given, each with whether it works.
 fn doors(arguments: &Arguments) -> Vec<(Door, bool)> {
     let push = arguments.push.as_deref();
     let push = push.map(|url| url.trim_end_matches('/').to_owned());
@@ -150,8 +149,8 @@ impl Door {
     }
 }
 
-/// Sends a message, closes this side, and reads the answer, which is empty for a message
-/// that is accepted.
+/// Sends a message, closes this side, and reads the answer, which is empty if the message was
+/// accepted.
 async fn stream_to(mut stream: impl AsyncRead + AsyncWrite + Unpin, message: &[u8]) -> Result<()> {
     stream.write_all(message).await?;
     stream.shutdown().await?;

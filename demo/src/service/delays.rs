@@ -1,4 +1,4 @@
-//! The artificial delays, which make durations worth looking at.
+//! Artificial delays, which make durations worth looking at.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

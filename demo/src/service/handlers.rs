@@ -24,7 +24,7 @@ const READ_DELAY: u64 = 1000;
 /// Delays of requests that create or change are below this, in milliseconds.
 const WRITE_DELAY: u64 = 2000;
 
-/// The limit on a body, far above the largest person worth a bucket, in bytes.
+/// The limit on a body in bytes, far above the largest bucket.
 const MAX_BODY: usize = 1 << 20;
 
 /// The time for a body to arrive.
@@ -32,7 +32,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Reply = Response<Full<Bytes>>;
 
-/// The service: what all connections share.
+/// The service, shared by all connections.
 #[derive(Debug)]
 pub struct Service {
     store: Store,
@@ -248,7 +248,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     reply
 }
 
-/// Sends the client to a path of this service.
+/// Redirects the client to a path of this service.
 fn redirect(path: &str, query: Option<&str>, method: &Method) -> Reply {
     let location = match query {
         Some(query) => format!("{path}?{query}"),
@@ -258,7 +258,7 @@ fn redirect(path: &str, query: Option<&str>, method: &Method) -> Reply {
         Method::GET | Method::HEAD => text(StatusCode::MOVED_PERMANENTLY, &location),
         _ => empty(StatusCode::MOVED_PERMANENTLY),
     };
-    // The parts of a valid URI are a valid header.
+    // Parts of a valid URI make a valid header.
     if let Ok(location) = HeaderValue::from_str(&location) {
         reply.headers_mut().insert(LOCATION, location);
     }

@@ -17,7 +17,7 @@ const DURATIONS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// The smallest upper bound of sizes, in bytes, the ratio of two neighbours, and their
+/// The smallest upper bound of sizes in bytes, the ratio of neighbouring bounds, and their
 /// number: 100 to 51200.
 const SIZES: (f64, f64, usize) = (100.0, 2.0, 10);
 

@@ -1,9 +1,9 @@
 //! The service: persons over HTTP, with delays that make durations worth looking at.
 //!
-//! - [`routes`]: which path is answered by what.
+//! - [`routes`]: which handler answers a path.
 //! - [`handlers`]: the replies.
 //! - [`store`]: the persons.
-//! - [`metrics`], [`process`]: what is counted.
+//! - [`metrics`], [`process`]: the metrics.
 //! - [`delays`]: the artificial delays.
 
 mod delays;
@@ -36,14 +36,13 @@ const MAX_CONNECTIONS: usize = 1024;
 /// The time for the head of a request, and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The time for requests in progress when the service stops: more than the longest
-/// delay.
+/// The time for requests in progress when the service stops: more than the longest delay.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The wait after a connection cannot be accepted, as without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often use of CPU and memory is sampled.
+/// The interval at which use of CPU and memory is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The options of `demo serve`.
@@ -92,7 +91,7 @@ pub async fn main(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Serves at a bound listener until `stop`, then lets requests in progress finish.
+/// Serves on a bound listener until `stop`, then lets requests in progress finish.
 async fn run(listener: TcpListener, service: Arc<Service>, stop: CancellationToken) {
     let sampler = tokio::spawn(sample_use(Arc::clone(&service)));
     let tasks = TaskTracker::new();
@@ -138,7 +137,7 @@ async fn serve(stream: TcpStream, service: Arc<Service>, stop: CancellationToken
             .header_read_timeout(HEADER_TIMEOUT)
             .serve_connection(TokioIo::new(stream), answer)
     );
-    // Clients that leave are no error of the service.
+    // A client that leaves is not an error of the service.
     tokio::select! {
         _ = connection.as_mut() => return,
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),

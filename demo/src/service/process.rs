@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 use prometheus::{Counter, Gauge, IntGauge, Registry};
 
-/// What the operating system says of this process. What is not available is 0.
+/// The operating system's values for this process; 0 where one is not available.
 #[derive(Debug)]
 pub struct Process {
     /// User and system CPU time.
@@ -26,7 +26,7 @@ impl Process {
         let micros = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
             usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
         });
-        // The directory that is being read is one of them.
+        // One of them is the directory that is being read.
         let open_fds = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() - 1);
         Process {
             cpu_seconds: micros as f64 / 1e6,
@@ -84,7 +84,7 @@ impl ProcessMetrics {
         Ok(metrics)
     }
 
-    /// Registers all of them.
+    /// Registers all metrics.
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(Box::new(self.cpu_seconds.clone()))?;
         registry.register(Box::new(self.resident_bytes.clone()))?;
@@ -95,9 +95,9 @@ impl ProcessMetrics {
         registry.register(Box::new(self.start_time.clone()))
     }
 
-    /// Sets them to the values that were read.
+    /// Sets the metrics to the values that were read.
     pub fn update(&self, process: &Process) {
-        // Two scrapes may have read in another order.
+        // Two concurrent scrapes may have read their values in another order.
         let grown = process.cpu_seconds - self.cpu_seconds.get();
         self.cpu_seconds.inc_by(grown.max(0.0));
         self.resident_bytes.set(process.resident_bytes);

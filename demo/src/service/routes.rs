@@ -1,19 +1,19 @@
-//! Which path is answered by what.
+//! Routes: which handler answers a path.
 
 use hyper::Method;
 
-/// What answers a request.
+/// The route of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route<'p> {
-    /// One of the five that are measured.
+    /// One of the five measured requests.
     Measured(Measured<'p>),
     /// `/metrics`, with any method.
     Metrics,
     /// `/health`, with any method.
     Health,
-    /// The path in its shortest form, for a path with doubled slashes or dots.
+    /// A redirect to the shortest form of a path with doubled slashes or dots.
     Redirect(String),
-    /// The path has other methods, as in `Allow`.
+    /// The path has other methods, as `Allow` lists them.
     MethodNotAllowed(&'static str),
     /// No such path.
     NotFound,
@@ -42,7 +42,7 @@ impl Measured<'_> {
     }
 }
 
-/// Finds what answers a request. `/persons/{id}` is the same as `/person/{id}`.
+/// Finds the route of a request. `/persons/{id}` is the same as `/person/{id}`.
 pub fn find<'p>(method: &Method, path: &'p str) -> Route<'p> {
     if let Some(shortest) = shortened(path) {
         return Route::Redirect(shortest);
@@ -78,7 +78,7 @@ pub fn find<'p>(method: &Method, path: &'p str) -> Route<'p> {
     }
 }
 
-/// The path without doubled slashes, `.` and `..`; `None` if it has none of them.
+/// The path without doubled slashes, `.` and `..`; `None` if it has none of these.
 fn shortened(path: &str) -> Option<String> {
     let is_superfluous = |segment: &str| matches!(segment, "" | "." | "..");
     let (body, end) = match path.strip_suffix('/') {

@@ -24,11 +24,11 @@ pub struct Person {
     pub address: String,
     /// RFC 3339, in seconds, UTC.
     pub created_at: String,
-    /// The same.
+    /// Like `created_at`.
     pub updated_at: String,
 }
 
-/// What a client sends of a person. Other keys, such as an id, are ignored.
+/// A person as a client sends it. Other keys, such as an id, are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Draft {
@@ -91,7 +91,7 @@ impl Store {
         Ok(person)
     }
 
-    /// Replaces the fields that are not empty in `draft`; `None` without such a person.
+    /// Replaces the fields that are not empty in `draft`; `None` if there is no such person.
     pub fn update(&self, id: &str, draft: Draft, now: String) -> Option<Person> {
         let mut persons = self.lock();
         let person = persons.by_id.get_mut(&number(id)?)?;
@@ -119,13 +119,13 @@ impl Store {
         self.lock().by_id.len()
     }
 
-    /// The state. No method leaves it half changed, so one that panicked does no harm.
+    /// The state. No method leaves it half changed, so a panic in one does no harm.
     fn lock(&self) -> MutexGuard<'_, Persons> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The number that an id stands for; `None` for any other spelling, such as `007`.
+/// The number in an id; `None` for any other spelling, such as `007`.
 fn number(id: &str) -> Option<u64> {
     let number: u64 = id.parse().ok()?;
     (number.to_string() == id).then_some(number)

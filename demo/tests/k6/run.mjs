@@ -1,5 +1,5 @@
-// Runs each function of load.js as often as the argument says, and prints the options and
-// what each call did as JSON.
+// Runs each function of load.js as often as the argument says, and prints the options and the
+// actions of each call as JSON.
 
 import { sleeps, failedChecks } from 'k6';
 import { requests } from 'k6/http';

@@ -7,10 +7,10 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// How long anything may take before a test gives up on it.
+/// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The program, with an environment without settings of its own.
+/// The program, without settings in its environment.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     command.env_remove("BASE_URL").stdin(Stdio::null());
@@ -62,7 +62,7 @@ impl Service {
         self.request("GET", path, "")
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub fn request(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).expect("the service accepts");
         stream
