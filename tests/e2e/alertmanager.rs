@@ -1,5 +1,5 @@
 //! A real Alertmanager with the configuration of `docs/webhooks.md`: its
-//! webhook, Slack and PagerDuty senders are content with the proxy.
+//! webhook, Slack and PagerDuty senders accept the proxy's answers.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ const DOCUMENT: &str = include_str!("../../docs/webhooks.md");
 
 const KINDS: [&str; 3] = ["pagerduty", "slack", "webhook"];
 
-/// The document's configuration, for this proxy and in a hurry.
+/// The document's configuration, for this proxy and with short intervals.
 fn config(proxy: &Proxy) -> String {
     let (_, rest) = DOCUMENT.split_once("```yaml\n").expect("it is there");
     let (config, _) = rest.split_once("```").expect("it ends");
@@ -44,7 +44,7 @@ fn alertmanager(proxy: &Proxy) -> Server {
     .keeping(dir)
 }
 
-/// Tells Alertmanager of an alert that began in 2020.
+/// Sends Alertmanager an alert that began in 2020.
 fn alert(alertmanager: &Server, name: &str, ends: Option<&str>) {
     let mut alert = json!({
         "labels": {"alertname": name, "severity": "critical", "volume": "home"},
@@ -64,14 +64,14 @@ fn alert(alertmanager: &Server, name: &str, ends: Option<&str>) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// What the proxy lists of an alert with that status.
+/// The proxy's list of the alert with that status.
 fn listed(proxy: &Proxy, name: &str, status: &str) -> Vec<Value> {
     let path = format!("/webhooks?format=json&alertname={name}&status={status}");
     let answer = http_request(&proxy.push, "GET", &path, &[]).json();
     answer["webhooks"].as_array().expect("a list").clone()
 }
 
-/// Waits until all three senders have told of it.
+/// Waits until all three senders have sent it.
 fn arrives(proxy: &Proxy, name: &str, status: &str) -> Vec<Value> {
     let kinds = |webhooks: &[Value]| {
         let mut kinds: Vec<String> = webhooks
@@ -90,7 +90,7 @@ fn arrives(proxy: &Proxy, name: &str, status: &str) -> Vec<Value> {
 
 /// The sum of Alertmanager's samples of a family for a sender.
 fn count(alertmanager: &Server, family: &str, integration: &str) -> Option<f64> {
-    // It sends the page in chunks.
+    // Alertmanager sends the page in chunks.
     let url = format!("http://{}/metrics", alertmanager.address);
     let page = run(command(Tool::Curl).args(["--silent", "--show-error", &url])).stdout;
     let label = format!("integration=\"{integration}\"");

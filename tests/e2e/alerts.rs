@@ -1,5 +1,5 @@
-//! The alerts, recording rules and dashboard of `deploy/`: what `promtool` says of them, and what
-//! a real Prometheus that scrapes the proxy answers.
+//! The alerts, recording rules and dashboard of `deploy/`, checked with `promtool` and with a real
+//! Prometheus that scrapes the proxy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -70,16 +70,15 @@ fn alerts_fire_when_they_should() {
     }
 }
 
-/// A proxy that has all of its own metrics: every input and output is on, and has had something
-/// good and something bad. The directory holds its files, the address is that of its listener
-/// for health checks.
+/// A proxy with all of its own metrics: every input and output is on, and has had good and bad
+/// input. The directory holds its files, the address is that of its listener for health checks.
 fn complete() -> (Proxy, TempDir, String) {
     let dir = tempdir().expect("a directory");
     let server = Authority::new(dir.path(), "ca").issue("server").settings();
     let web = dir.path().join("web.yml");
     fs::write(&web, "http_server_config:\n  http2: true\n").expect("it is written");
     let state = dir.path().join("state");
-    // The second entry is wrong.
+    // The second entry is invalid.
     let list = dir.path().join("list.json");
     fs::write(&list, "[{\"targets\": [\"127.0.0.1:1\", \"a/b\"]}]").expect("it is written");
     let proxy = Proxy::start_with(
@@ -241,7 +240,7 @@ fn every_query_names_metrics_that_the_proxy_has() {
         }));
     }
     for query in &shown {
-        // What is 0 is left out of some.
+        // Some families leave out zeros.
         let query = query.trim_end_matches(" > 0");
         let seen = || (query, ask(&prometheus, query));
         drop(eventually(seen, |(_, found)| {

@@ -1,4 +1,4 @@
-//! The sample clients, as a person runs them.
+//! The sample clients, run as a person does.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,14 +30,14 @@ pub fn with_pycapnp(script: &str, arguments: &[&str]) -> Printed {
     printed
 }
 
-/// Python without any package but its own, and so without pycapnp.
+/// Python without other packages, and so without pycapnp.
 fn bare_python() -> Command {
     let mut python = command(Tool::Python);
     python.args(["-S", "-s", "-E"]);
     python
 }
 
-/// What is kept of an app, once there is something.
+/// The stored text of an app, once there is one.
 pub fn stored(proxy: &Proxy, app: &str) -> String {
     eventually(
         || proxy.get(&format!("/apps/{app}/metrics")),
@@ -46,7 +46,7 @@ pub fn stored(proxy: &Proxy, app: &str) -> String {
     .text()
 }
 
-/// The text of a sample file, as it is to be stored.
+/// The text of a sample file, as it should be stored.
 pub fn sample_text(file: &str) -> (String, String) {
     let document = std::fs::read_to_string(sample(file)).expect("the sample is there");
     let document: Value = serde_json::from_str(&document).expect("the sample is JSON");
@@ -205,7 +205,7 @@ fn the_unix_script_takes_the_first_place_that_has_a_socket() {
     }
     let proxy = Proxy::start("");
     let file = proxy.dir.path().join("config.toml");
-    // Given places, so that a proxy of this machine is left alone.
+    // With explicit paths, so that the test ignores a proxy of this machine.
     let find = "
 import sys, proxy_client
 proxy_client.socket_places = lambda: sys.argv[1:]

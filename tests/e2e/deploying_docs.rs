@@ -13,7 +13,7 @@ use crate::tools::{run, run_with};
 
 const DOCUMENT: &str = include_str!("../../docs/deploying.md");
 
-/// Makes the files that the document's settings name, and leads absolute paths to them.
+/// Makes the files that the document's settings name, and redirects absolute paths to them.
 fn with_files(text: &str, dir: &Path) -> String {
     Authority::new(dir, "ca").issue("server");
     fs::write(dir.join("push-token"), "token\n").expect("it is written");
@@ -23,7 +23,7 @@ fn with_files(text: &str, dir: &Path) -> String {
         .fold(text.to_owned(), |text, absolute| {
             text.replace(absolute, &here)
         })
-        // A group that every machine has.
+        // A group that exists on every machine.
         .replace("unix_group = \"metrics\"", "unix_group = \"current_group\"")
 }
 
@@ -62,7 +62,7 @@ fn limits_in_the_document_are_settings_with_their_defaults() {
     }
 }
 
-/// A command of the document, as a shell runs it in `dir` with this program.
+/// A command of the document, for a shell in `dir`, with this program.
 fn shell(command: &str, dir: &Path) -> Command {
     let found = program();
     let program = found.get_program().to_str().expect("a path");

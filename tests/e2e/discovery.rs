@@ -1,4 +1,4 @@
-//! Prometheus, which discovers what the proxy holds with the job of `docs/discovery.md`.
+//! Prometheus with the job of `docs/discovery.md`, which discovers what the proxy holds.
 
 use crate::documents::blocks;
 use crate::harness::{Proxy, eventually};
@@ -61,7 +61,7 @@ fn prometheus_discovers_each_app_target_and_group_with_an_up_of_its_own() {
     ] {
         expect_query(&prometheus, query, value);
     }
-    // A target that begins to fail, and an app that comes.
+    // A target that begins to fail, and a new app.
     drop(pages);
     expect_query(&prometheus, "up{target=\"pages\"}", "0");
     assert_eq!(proxy.push_tcp(b"{\"late\":\"m 1\"}"), "");

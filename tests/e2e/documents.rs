@@ -1,10 +1,8 @@
-//! Examples in documents: cut out of them, run as they stand, and held to what
-//! they say.
+//! Examples in documents: extracted, run unchanged, and checked.
 //!
 //! A comment before an example says what `/metrics` holds after it:
-//! `<!-- test: SERIES [VALUE] -->`, or `<!-- test: no PART OF A SERIES -->`, or
-//! the same with `test here:`, which means what the document's tests make of
-//! it.
+//! `<!-- test: SERIES [VALUE] -->`, or `<!-- test: no PART OF A SERIES -->`. With
+//! `test here:` instead, the tests of the document decide where it runs.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +14,7 @@ use crate::tools::{Tool, command, command_of, root, run};
 
 #[derive(Debug)]
 pub struct Block {
-    /// The word of its fence.
+    /// The language of its fence.
     pub language: &'static str,
     pub text: &'static str,
     /// Marked with `test here:`.
@@ -142,7 +140,7 @@ pub fn check_settings(blocks: &[Block]) {
     check_settings_with(blocks, |text, _| text.to_owned());
 }
 
-/// The same after `adapt`, which gets the text and the directory in which it is checked.
+/// Like [`check_settings`], after `adapt`, which gets the text and the directory of the check.
 pub fn check_settings_with(blocks: &[Block], adapt: impl Fn(&str, &Path) -> String) {
     let mut number = 0;
     for block in blocks.iter().filter(|block| block.language == "toml") {

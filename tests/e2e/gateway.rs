@@ -1,5 +1,5 @@
-//! What is pushed to: the proxy, or the Pushgateway that it is held against.
-//! Requests with bodies, and pages taken apart.
+//! A gateway that is pushed to: the proxy, or a Pushgateway to compare it with. Requests with
+//! bodies, and parsed pages.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -42,12 +42,12 @@ impl Gateway {
         }
     }
 
-    /// The real Pushgateway, with more flags.
+    /// The real Pushgateway, with further flags.
     pub fn pushgateway(flags: &[&str]) -> Self {
         let server = Server::start(
             command(Tool::Pushgateway)
                 .arg("--web.listen-address=127.0.0.1:0")
-                // Debian's keeps a file unless it is told not to.
+                // Without this, Debian's Pushgateway keeps a file.
                 .arg("--persistence.file=")
                 .args(flags),
             logged_address,
@@ -59,7 +59,7 @@ impl Gateway {
         }
     }
 
-    /// Pushes a text, and holds the gateway to having taken it.
+    /// Pushes a text, which must be accepted.
     #[track_caller]
     pub fn put(&self, path: &str, text: &str) {
         let answer = send(&self.push, "PUT", path, &[], text.as_bytes());
@@ -70,7 +70,7 @@ impl Gateway {
         send(&self.scrape, "GET", path, &[], b"")
     }
 
-    /// What `/metrics` shows, the gateway's own metrics left out.
+    /// The parsed `/metrics`, without the gateway's own metrics.
     pub fn page(&self) -> Page {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -80,8 +80,8 @@ impl Gateway {
     }
 }
 
-/// One HTTP request with a body, over a connection that is closed after the
-/// answer. The path goes out as it is.
+/// One HTTP request with a body, over a connection that is closed after the answer. The path is
+/// sent unchanged.
 pub fn send(
     address: &str,
     method: &str,
@@ -104,7 +104,7 @@ pub fn send(
     request.push_str("\r\n");
     let mut request = request.into_bytes();
     request.extend_from_slice(body);
-    // It may answer, and close, before it has read all.
+    // The gateway may answer and close before it has read everything.
     let _ = stream.write_all(&request);
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
@@ -137,7 +137,7 @@ fn parse_answer(bytes: &[u8]) -> Answer {
     }
 }
 
-/// The body that came in chunks.
+/// Decodes a chunked body.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
@@ -157,7 +157,7 @@ fn joined(mut chunks: &[u8]) -> Vec<u8> {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Page {
     pub families: BTreeMap<String, Family>,
-    /// Series that stand there again, which no page may have.
+    /// Repeated series, which no page may have.
     pub twice: Vec<String>,
 }
 
@@ -165,12 +165,11 @@ pub struct Page {
 pub struct Family {
     pub kind: String,
     pub help: Option<String>,
-    /// By series, written as in `m{a="b"}` with labels in the order of their
-    /// names.
+    /// By series, such as `m{a="b"}`, with labels sorted by name.
     pub samples: BTreeMap<String, Sample>,
 }
 
-/// A value, or whether it is zero where the value is a time of pushing.
+/// A value; for push times, 1 unless the time is zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample(pub f64);
 
@@ -180,7 +179,7 @@ impl PartialEq for Sample {
     }
 }
 
-/// The names of what gateways tell of themselves begin so.
+/// Prefixes of the gateways' own metrics.
 const OWN: [&str; 5] = [
     "exporter_proxy_",
     "pushgateway_",
@@ -189,14 +188,13 @@ const OWN: [&str; 5] = [
     "promhttp_",
 ];
 
-/// Whether it holds times of pushing, of which only zero is the same twice.
+/// Whether a family holds push times. These differ between runs, unless they are zero.
 pub fn is_push_time(family: &str) -> bool {
     ["push_time_seconds", "push_failure_time_seconds"].contains(&family)
 }
 
 impl Page {
-    /// Takes a page apart, and panics where it is no page that Prometheus
-    /// would read as one: a family has two heads.
+    /// Parses a page. Panics if a family has two heads, which Prometheus would reject.
     pub fn parse(text: &str) -> Page {
         let mut page = Page::default();
         let mut open = String::new();
@@ -218,7 +216,7 @@ impl Page {
             }
         }
         for family in page.families.values_mut() {
-            // What a text says of no kind is untyped.
+            // A family without a TYPE is untyped.
             if family.kind.is_empty() {
                 "untyped".clone_into(&mut family.kind);
             }
@@ -271,7 +269,7 @@ impl Page {
     }
 }
 
-/// A series with its labels in the order of their names.
+/// A series with its labels sorted by name.
 fn ordered(series: &str) -> String {
     let Some((name, labels)) = series.split_once('{') else {
         return series.to_owned();
@@ -304,8 +302,8 @@ fn ordered(series: &str) -> String {
     format!("{name}{{{}}}", list.join(","))
 }
 
-/// The groups of `/api/v1/metrics` in an order of their own, without times and
-/// without each program's own words on times of pushing.
+/// The sorted groups of `/api/v1/metrics`, without times and without the help texts of push
+/// times, which differ between the programs.
 pub fn groups(gateway: &Gateway) -> Vec<Value> {
     let answer = send(&gateway.push, "GET", "/api/v1/metrics", &[], b"");
     if answer.status != 200 {

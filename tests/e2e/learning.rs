@@ -1,5 +1,5 @@
-//! `scripts/demo`, and the questions of `docs/learning.md`: asked of a real Prometheus
-//! that `scripts/demo` starts.
+//! `scripts/demo`, and the questions of `docs/learning.md`, sent to the real Prometheus that
+//! `scripts/demo` starts.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use crate::tools::{Tool, here, root, run};
 
 const DOCUMENT: &str = include_str!("../../docs/learning.md");
 
-/// The time for the numbers to settle, after everything has started.
+/// The time for the metrics to settle, after everything has started.
 const SETTLING: Duration = Duration::from_secs(120);
 
 /// The time for everything to end.
@@ -52,7 +52,7 @@ fn questions() -> Vec<Question> {
 }
 
 impl Question {
-    /// What is wrong with the answer of Prometheus, if anything is.
+    /// The difference between the answer of Prometheus and the document, if there is one.
     fn problem(&self, prometheus: &str) -> Option<String> {
         let encoded: String = self
             .query
@@ -81,14 +81,13 @@ impl Question {
     }
 }
 
-/// A running `scripts/demo`. Dropping it ends the script, which ends what it started.
+/// A running `scripts/demo`. Dropping it ends the script, which ends everything it started.
 struct Demo(Child);
 
 impl Demo {
     /// Sends SIGTERM, and returns the exit code; none if the script does not end.
-    ///
-    /// SIGINT would do nothing where the tests run in the background: shells start such
-    /// programs with SIGINT ignored, and a script cannot change that.
+    /// SIGINT might do nothing: shells start background programs with SIGINT ignored, and a script
+    /// cannot change that.
     fn stop(&mut self) -> Option<i32> {
         let pid = self.0.id().to_string();
         run(Command::new("kill").arg(&pid));
@@ -113,7 +112,7 @@ impl Drop for Demo {
     }
 }
 
-/// The address after `name` in what the script prints.
+/// The address after `name` in the script's output.
 fn address(printed: &str, name: &str) -> String {
     let line = printed.lines().find(|line| line.starts_with(name));
     let url = line.and_then(|line| line[name.len()..].split_whitespace().next());
@@ -183,7 +182,7 @@ fn prometheus_answers_the_questions_as_the_document_does() {
         thread::sleep(Duration::from_millis(500));
     }
 
-    // Every target of the demo is reachable until it is stopped, and none after that.
+    // Every target of the demo is reachable until the stop, and none after it.
     let up = http_request(&prometheus, "GET", "/api/v1/query?query=up", &[]).json();
     assert_eq!(up["data"]["result"][0]["value"][1], Value::from("1"));
     assert_eq!(demo.stop(), Some(143));

@@ -14,13 +14,13 @@ mod tools;
 /// The sample clients.
 mod clients;
 
-/// What a person types first.
+/// The first commands that a person types.
 mod readme;
 
 /// A configuration of the original program, with its senders.
 mod original;
 
-/// What is pushed to: the proxy, or the Pushgateway beside it.
+/// A gateway that is pushed to: the proxy, or a Pushgateway to compare it with.
 mod gateway;
 
 /// Jobs that push with the client libraries of their languages.
@@ -29,19 +29,19 @@ mod push_clients;
 /// The same requests to the proxy and to Pushgateway.
 mod pushgateway;
 
-/// Examples in documents, and what they leave.
+/// Examples in documents, and their results.
 mod documents;
 
 /// The examples of `docs/pushing.md`.
 mod pushing_docs;
 
-/// Operations, by the tools and libraries that people send them with.
+/// Operations, sent with the tools and libraries that people use.
 mod operations;
 
 /// Lines of StatsD libraries, with rules for their names.
 mod statsd_clients;
 
-/// Lines of StatsD, as etsy's own server reads them.
+/// Lines of StatsD, compared with etsy's own server.
 mod statsd_oracle;
 
 /// The examples and tables of `docs/operations.md`.
@@ -50,10 +50,10 @@ mod operations_docs;
 /// The settings, tables and commands of `docs/deploying.md`.
 mod deploying_docs;
 
-/// The clients to copy, of `client/`.
+/// The clients to copy, in `client/`.
 mod operations_clients;
 
-/// CPU profiles, as Go's tool reads them.
+/// CPU profiles, read by Go's tool.
 #[cfg(feature = "profiling")]
 mod profiles;
 
@@ -63,7 +63,7 @@ mod upstreams;
 /// What Prometheus discovers in the proxy.
 mod discovery;
 
-/// What reads `/metrics`: Prometheus, `promtool`, `curl`.
+/// Readers of `/metrics`: Prometheus, `promtool`, `curl`.
 mod readers;
 
 /// Clients with basic authentication.
@@ -72,7 +72,7 @@ mod roles;
 /// Prometheus, which scrapes with TLS and credentials.
 mod secure_scrapes;
 
-/// TLS, as openssl, curl and a load balancer use it.
+/// TLS with openssl, curl and a load balancer.
 mod tls;
 
 /// Sockets that a service manager passes, and HTTP over Unix sockets.
@@ -81,13 +81,13 @@ mod unix_sockets;
 /// The alerts of the documents.
 mod alerts;
 
-/// The demo, and the questions that a document asks of it.
+/// The demo, and the questions of the document about it.
 mod learning;
 
-/// Merged output, and what real readers make of it.
+/// Merged output, read by real readers.
 mod merged;
 
-/// OpenMetrics, as the strictest of its parsers reads it.
+/// OpenMetrics, read by its strictest parser.
 mod openmetrics;
 
 /// Native histograms.
@@ -96,5 +96,5 @@ mod natives;
 /// The checked-in code of the schema.
 mod schema;
 
-/// A real Alertmanager, whose notices come here.
+/// A real Alertmanager, whose notifications the proxy receives.
 mod alertmanager;

@@ -1,4 +1,4 @@
-//! Merged output, and what real readers make of it.
+//! Merged output, read by real readers.
 
 use serde_json::json;
 
@@ -50,7 +50,7 @@ fn a_real_prometheus_that_wants_native_histograms_reads_protobuf() {
             ("up{job=\"exporter-proxy\"}", "1"),
             ("count(requests_total)", "9000"),
             ("requests_total{app=\"app_299\",path=\"/29\"}", "29929"),
-            // Of protobuf it writes bounds itself, and this one so.
+            // For protobuf Prometheus writes bounds itself, and writes this one so.
             ("count(latency_seconds_bucket{le=\"1.0\"})", "300"),
             ("sum(latency_seconds_sum)", "1350"),
             ("sum(odd)", "300"),
@@ -88,7 +88,7 @@ fn promtool_finds_nothing_to_say_about_merged_output() {
     }
     let proxy = Proxy::start(MERGED);
     push_many(&proxy);
-    // It wants help for every family.
+    // promtool wants help for every family.
     let metrics = proxy.metrics();
     let metrics = metrics
         .replace(
@@ -123,7 +123,7 @@ fn hundreds_of_pages_are_one_gzip_member_to_every_reader() {
         let answer = proxy.request("GET", "/metrics", &[("Accept-Encoding", "gzip")]);
         let zcat = run_with(&mut command(Tool::Zcat), &answer.body);
         assert!(zcat.stdout == plain, "zcat reads something else");
-        // What is not one member, or has a wrong sum, fails here too.
+        // This also fails if it is not a single member, or has a wrong checksum.
         let strict = "
 import sys, zlib
 reader = zlib.decompressobj(16 + zlib.MAX_WBITS)

@@ -1,4 +1,4 @@
-//! Native histograms, as a real Prometheus reads them of the proxy.
+//! Native histograms, which a real Prometheus scrapes from the proxy.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! OpenMetrics, as the strictest of its parsers reads it: `prometheus_client`'s
-//! refuses a whole page for one line that the specification does not allow.
+//! OpenMetrics, read by its strictest parser: `prometheus_client`'s rejects a whole page for one
+//! line that the specification does not allow.
 
 use serde_json::json;
 
@@ -88,7 +88,7 @@ fn the_strict_parser_reads_all_that_is_pushed_under_every_scheme() {
             format!("family {name} gauge -"),
             format!("{name} {label}=1,app=a-text 1.0 -"),
         ] {
-            // Labels are printed in the order of their names.
+            // The program prints labels sorted by name.
             let swapped = line.replace(
                 &format!("{label}=1,app=a-text"),
                 &format!("app=a-text,{label}=1"),

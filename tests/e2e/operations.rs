@@ -1,4 +1,4 @@
-//! Operations, by the tools and libraries that people send them with.
+//! Operations, sent with the tools and libraries that people use.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::harness::{Proxy, eventually};
 use crate::readers::{expect_values, scraping};
 use crate::tools::{self, Tool, command, run, run_with};
 
-/// A proxy that takes operations at a socket of each sort.
+/// A proxy with a socket of each kind for operations.
 pub struct Counting {
     pub proxy: Proxy,
     /// `127.0.0.1:port`.
@@ -22,14 +22,14 @@ pub struct Counting {
 }
 
 impl Counting {
-    /// Starts it with more of `[operations]`.
+    /// Starts it with further settings of `[operations]`.
     pub fn start(config: &str) -> Self {
         Counting::with(&format!(
             "tcp = \"127.0.0.1:0\"\nudp = \"127.0.0.1:0\"\n{config}"
         ))
     }
 
-    /// The same with addresses in the settings.
+    /// Like [`start`](Self::start), with addresses in the settings.
     pub fn with(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (unix, datagrams) = (dir.path().join("o.sock"), dir.path().join("d.sock"));
@@ -52,8 +52,8 @@ impl Counting {
         }
     }
 
-    /// A text in which `<unix>`, `<datagrams>`, `<tcp>` and `<udp>` stand for the
-    /// sockets: paths, and host and port with a colon between.
+    /// Replaces `<unix>`, `<datagrams>`, `<tcp>` and `<udp>` in a text by the sockets: paths, or
+    /// `host:port`.
     pub fn filled(&self, text: &str) -> String {
         text.replace("<datagrams>", &self.datagrams.display().to_string())
             .replace("<unix>", &self.unix.display().to_string())
@@ -72,7 +72,7 @@ impl Counting {
         }
     }
 
-    /// Messages with this result on all sockets.
+    /// The number of messages with this result, on all sockets.
     pub fn results(&self, result: &str) -> f64 {
         let text = self.proxy.metrics();
         let start = format!("exporter_proxy_operations_total{{result=\"{result}\",");
@@ -86,8 +86,8 @@ impl Counting {
     }
 }
 
-/// Runs a program of Python, told of the sockets by its arguments: TCP, UDP,
-/// the stream socket, the datagram socket.
+/// Runs a Python program with the sockets as arguments: TCP, UDP, the stream socket, the datagram
+/// socket.
 pub fn python(tool: Tool, program: &str, counting: &Counting) {
     run(command(tool)
         .args(["-c", program])
@@ -137,7 +137,7 @@ fn netcat_and_socat_send_on_every_socket() {
     counting.come_to(&[("sent_total", 1.0)]);
 }
 
-/// As metrics-server's own users send.
+/// Messages as metrics-server's own users send them.
 #[test]
 fn php_sends_datagrams_by_socket_sendto() {
     if !tools::here(&[Tool::PhpSockets]) {
@@ -300,8 +300,8 @@ use(DogStatsd(socket_path=path, telemetry_min_flush_interval=0, **waiting), "uni
             (&of("dog_packed", ""), 20.0),
         ]);
     }
-    // Events and checks are no metrics; all else is taken, what the package
-    // counts of itself included.
+    // Events and checks become no metrics; everything else is accepted, including the package's
+    // counts of itself.
     assert_eq!(counting.results("unsupported"), 4.0);
     let metrics = counting.proxy.metrics();
     assert!(
@@ -316,7 +316,7 @@ use(DogStatsd(socket_path=path, telemetry_min_flush_interval=0, **waiting), "uni
     assert_eq!(rejected.count(), 0, "{metrics}");
 }
 
-/// One of each kind, with help, as a careful sender would.
+/// One operation of each kind, with help, as a careful sender would write them.
 const CAREFUL: &str = r#"
 {"name": "orders_total", "op": "inc", "value": 41, "help": "Orders.", "labels": {"paid": "card"}}
 {"name": "orders_total", "op": "inc", "value": 2, "labels": {"shop": "ü \"quoted\" \\ and\na line"}}
@@ -337,7 +337,7 @@ fn promtool_finds_nothing_to_say_about_what_was_counted() {
     }
     let counting = Counting::start("");
     let unix = counting.filled("<unix>");
-    // The last of them is rejected, so that there is a reason on the page too.
+    // The last one is rejected, so that the page has a reason, too.
     let text = format!("{CAREFUL}{{\"name\": \"orders_total\", \"op\": \"set\"}}\n");
     let printed = run_with(
         command(Tool::Netcat).args(["-N", "-U", &unix]),
@@ -387,7 +387,7 @@ fn a_real_prometheus_has_what_was_counted() {
             ),
         ],
     );
-    // What comes later is in a later scrape, and a rate can be had of it.
+    // Later operations appear in a later scrape, so that a rate can be computed.
     let datagrams = format!("UNIX-SENDTO:{}", counting.filled("<datagrams>"));
     run_with(
         command(Tool::Socat).args(["-u", "-", &datagrams]),

@@ -1,5 +1,5 @@
-//! The clients to copy, of `client/`: they send what they say, and never fail
-//! who uses them.
+//! The clients to copy, in `client/`: they send what they should, and never fail the programs that
+//! use them.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -14,7 +14,7 @@ fn client(file: &str) -> PathBuf {
     root().join("client").join(file)
 }
 
-/// Every kind of address, with the socket that it stands for.
+/// Every kind of address, with placeholders for the sockets.
 const ADDRESSES: [&str; 4] = [
     "unix:<unix>",
     "unixgram:<datagrams>",
@@ -22,7 +22,7 @@ const ADDRESSES: [&str; 4] = [
     "udp:<udp>",
 ];
 
-/// Runs a program of Python beside the client, with addresses as arguments.
+/// Runs a Python program beside the client, with addresses as arguments.
 fn python(program: &str, addresses: &[String]) -> String {
     run(command(Tool::Python)
         .args(["-c", program])
@@ -91,7 +91,7 @@ fn pythons_client_drops_what_cannot_be_sent_and_connects_again() {
     if !tools::here(&[Tool::Python]) {
         return;
     }
-    // Connections are closed that say nothing for a while.
+    // The proxy soon closes idle connections.
     let counting = Counting::start("idle_timeout = \"50ms\"\n");
     let program = r#"
 import select, sys
@@ -117,8 +117,8 @@ for address in sys.argv[1:]:
     ]);
 }
 
-/// The client reports a wrong address at once. It drops a value that is no number:
-/// that is not worth a failed job.
+/// The client reports a wrong address at once. It drops a value that is not a number, since that is
+/// no reason to fail a job.
 #[test]
 fn pythons_client_tells_wrong_addresses_and_drops_wrong_values() {
     if !tools::here(&[Tool::Python]) {
@@ -172,7 +172,7 @@ for address in sys.argv[1:]:
         .args(ADDRESSES.map(|address| counting.filled(address)))
         .env("PYTHONPATH", client("python")));
     assert_eq!(said.stderr, "");
-    // Each is logged, and nothing that the proxy refuses.
+    // The client logs each, and sends nothing that the proxy would reject.
     assert!(!said.stdout.contains("refused"), "{}", said.stdout);
     let dropped = said.stdout.matches("not sent: inc of 'jobs_total'");
     assert_eq!(dropped.count(), 13 * ADDRESSES.len(), "{}", said.stdout);
@@ -270,7 +270,7 @@ bash operations.sh inc commands_total kind=$kind
             ),
         ]);
     }
-    // Many on one connection, with answers for those that are refused.
+    // Many messages on one connection, with answers for rejected ones.
     let script = "
 . operations.sh
 for i in {1..50}; do OPS_TO=- ops_inc looped_total; done | ops_send
@@ -350,7 +350,7 @@ fn clients_send_to_addresses_of_ipv6() {
         return;
     }
     if UdpSocket::bind("[::1]:0").is_err() {
-        // This machine knows no IPv6.
+        // This machine has no IPv6.
         return;
     }
     let counting = Counting::with("udp = \"[::1]:0\"\ntcp = \"[::1]:0\"\n");
@@ -374,7 +374,7 @@ for address in sys.argv[1:]:
     counting.come_to(&[("php_total", 1.0), ("python_total", 2.0)]);
 }
 
-/// Whatever is wrong, a page that counts goes on, and prints nothing of it.
+/// Whatever goes wrong, a page that counts goes on, and prints nothing about it.
 #[test]
 fn phps_class_never_fails_a_page() {
     if !tools::here(&[Tool::PhpSockets]) {
@@ -445,7 +445,7 @@ fn phps_page_counts_its_views() {
     ]);
 }
 
-/// Their heads are what a reader copies.
+/// Readers copy the heads of the files.
 #[test]
 fn each_client_says_how_it_is_used() {
     for file in [

@@ -1,7 +1,6 @@
-//! `docs/operations.md`: its examples are run as they stand, the sockets aside,
-//! and what they send shows up; what its tables say is tried.
-//! [`documents`](crate::documents) says how the examples are written; a table
-//! that is tried stands after `<!-- table: NAME -->`.
+//! `docs/operations.md`: its examples are run with other addresses, and their results checked; the
+//! rows of its tables are tried. [`documents`](crate::documents) explains the marks of examples; a
+//! table that is tried follows `<!-- table: NAME -->`.
 
 use crate::documents::{self, Block, code};
 use crate::gateway::Page;
@@ -11,7 +10,7 @@ use crate::tools::{self, Tool, command, root, run, run_with};
 
 const DOCUMENT: &str = include_str!("../../docs/operations.md");
 
-/// Languages whose blocks are examples to run, by the words of their fences.
+/// Languages whose blocks are examples to run, as their fences name them.
 const LANGUAGES: [&str; 4] = ["sh", "bash", "python", "php"];
 
 fn blocks() -> Vec<Block> {
@@ -37,7 +36,7 @@ fn run_examples(language: &str) {
             .replace("/run/exporter-proxy-operations.sock", "<unix>")
             .replace("/run/exporter-proxy-datagrams.sock", "<datagrams>")
             .replace("localhost:6556", &counting.proxy.push)
-            // A port that was chosen may have the other's digits in it.
+            // A chosen port may contain the digits of another one.
             .replace("6557", "<udp port>")
             .replace("6558", "<tcp port>");
         let text = counting
@@ -103,7 +102,7 @@ fn table(name: &str) -> Vec<Vec<String>> {
     documents::table(DOCUMENT, name)
 }
 
-/// Sends a text as `nc -N -U` does, and returns what is answered.
+/// Sends a text as `nc -N -U` does, and returns the answer.
 fn send(counting: &Counting, text: &str) -> String {
     let unix = counting.filled("<unix>");
     let mut netcat = command(Tool::Netcat);

@@ -4,11 +4,11 @@ use crate::clients::{stored, with_pycapnp};
 use crate::harness::{Proxy, eventually};
 use crate::tools::{self, Tool};
 
-/// Its keys and values. The harness puts other ports and another socket over
-/// them, through the environment.
+/// The original's keys and values. The harness overrides ports and the socket through the
+/// environment.
 pub const CONFIG: &str = include_str!("../data/original.toml");
 
-/// As its sample payloads are: with times, and no newline at the end.
+/// Like the original's sample payloads: with times, and without a final newline.
 const STRING: &str = "# HELP requests_total Requests answered.\\n# TYPE requests_total counter\\nrequests_total{method=\\\"post\\\"} 1027 1395066363000\\nrequests_total{method=\\\"get\\\"}    3 1395066363000";
 
 #[test]
@@ -91,7 +91,7 @@ fn capnp_senders_push_several_messages_on_one_connection() {
         let messages = format!(
             "exporter_proxy_received_messages_total{{format=\"capnp\",receiver=\"{receiver}\",result=\"ok\"}}"
         );
-        // Counted just after the last was stored.
+        // It is counted just after the last one was stored.
         eventually(|| proxy.sample(&messages), |count| *count == Some(3.0));
         let connections =
             format!("exporter_proxy_connections_accepted_total{{listener=\"{receiver}\"}}");

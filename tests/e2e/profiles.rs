@@ -41,7 +41,7 @@ fn go_names_the_functions_of_a_profile() {
     assert_eq!(answer.status, 400);
 }
 
-/// A profile that is sent is a part of the form.
+/// The proxy sends a profile as a part of the form.
 #[test]
 fn go_reads_a_profile_that_was_sent() {
     if !here(&[Tool::Go]) {

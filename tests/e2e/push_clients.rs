@@ -1,5 +1,5 @@
-//! Jobs that push with the client libraries of their languages, to the proxy
-//! and to the real Pushgateway: what holds for one has to hold for the other.
+//! Jobs that push with the client libraries of their languages, to the proxy and to the real
+//! Pushgateway: every test must hold for both.
 //!
 //! The jobs are the programs of `tests/clients`, which take the same
 //! arguments and push the same metrics.
@@ -28,7 +28,7 @@ impl Job {
         }
     }
 
-    /// How its library pushes if it is not told otherwise.
+    /// The default format of its library.
     fn coding(self) -> &'static str {
         if self == Job::Go { "protobuf" } else { "plain" }
     }
@@ -48,7 +48,7 @@ impl Job {
         job
     }
 
-    /// Runs the job to its end, however that is:
+    /// Runs the job to its end, whether it succeeds or not:
     /// `push|add|delete METRICS CODING JOB [NAME=VALUE ...]`.
     fn ends(self, gateway: &Gateway, arguments: &str) -> Output {
         self.program()
@@ -93,10 +93,10 @@ on_both!(go_pushes_adds_and_deletes, Job::Go, push_add_delete);
 on_both!(node_pushes_adds_and_deletes, Job::Node, push_add_delete);
 on_both!(python_pushes_adds_and_deletes, Job::Python, push_add_delete);
 
-/// Replaced groups, replaced families, and a group that goes.
+/// Replaced groups, replaced families, and a deleted group.
 fn push_add_delete(job: Job, gateway: &Gateway) {
     let coding = job.coding();
-    // A group that must stay as it is.
+    // A group that must stay unchanged.
     gateway.put("/metrics/job/other/instance/db1", "other 1\n");
     job.runs(
         gateway,
@@ -132,7 +132,7 @@ fn push_add_delete(job: Job, gateway: &Gateway) {
     let help = page.families["batch_rows"].help.as_deref();
     assert_eq!(help, Some(r#"Rows, "as\\they"\nare."#));
 
-    // Nothing of the group stays but what is pushed now.
+    // Only what is pushed now remains of the group.
     job.runs(gateway, &format!("push rows {coding} nightly instance=db1"));
     let page = gateway.page();
     page.expect(&[(ROWS, 7.25), OTHER]);
@@ -143,7 +143,7 @@ fn push_add_delete(job: Job, gateway: &Gateway) {
         gateway,
         &format!("delete none {coding} nightly instance=db1"),
     );
-    // It is accepted, and done soon.
+    // The deletion is accepted, and done soon.
     let page = eventually(
         || gateway.page(),
         |page| page.clone().without("job=\"nightly\"") == *page,
@@ -155,7 +155,7 @@ const ROWS: &str =
     r#"batch_rows{instance="db1",job="nightly",table="ü \"quoted\" \\ and\na line"}"#;
 const OTHER: (&str, f64) = ("other{instance=\"db1\",job=\"other\"}", 1.0);
 
-/// What `push batch … JOB instance=db1` makes.
+/// The samples of `push batch … JOB instance=db1`.
 fn batch(job: &str) -> Vec<(&'static str, f64)> {
     let samples = [
         ("batch_jobs_total", ",outcome=\"done\"", 41.0),
@@ -180,8 +180,8 @@ fn batch(job: &str) -> Vec<(&'static str, f64)> {
 on_both!(go_pushes_text, Job::Go, |job, gateway| coded(
     job, gateway, "text"
 ));
-/// The library ends no such body with "# EOF", and one of no metrics is empty.
-/// Pushgateway reads OpenMetrics as text 0.0.4, so it is no measure here.
+/// The library never writes "# EOF", and a body without metrics is empty. Pushgateway reads
+/// OpenMetrics as text 0.0.4, so it is not compared here.
 #[test]
 fn go_pushes_openmetrics_without_its_end() {
     if !tools::here(&[Tool::PushClient]) {
@@ -212,7 +212,7 @@ on_both!(python_pushes_gzip, Job::Python, |job, gateway| coded(
     job, gateway, "gzip"
 ));
 
-/// Not as the library does if it is not told to.
+/// Pushes in another format than the library's default.
 fn coded(job: Job, gateway: &Gateway, coding: &str) {
     job.runs(
         gateway,
@@ -228,7 +228,7 @@ on_both!(go_is_told_of_a_conflict, Job::Go, conflict);
 on_both!(node_is_told_of_a_conflict, Job::Node, conflict);
 on_both!(python_is_told_of_a_conflict, Job::Python, conflict);
 
-/// A gauge by the name that a counter has in another group.
+/// Pushes a gauge with the name of a counter in another group.
 fn conflict(job: Job, gateway: &Gateway) {
     let coding = job.coding();
     job.runs(
@@ -269,8 +269,7 @@ on_both!(python_groups_by_odd_values, Job::Python, |job, gateway| {
     );
 });
 
-/// Values that a path cannot hold as they are: the libraries write them in
-/// base64, or escape them.
+/// Values that a path cannot contain: the libraries write them in base64, or escape them.
 fn grouped(job: Job, gateway: &Gateway, labels: &str, key: &[&str]) {
     let act = |verb: &str| {
         let output = job
@@ -302,8 +301,8 @@ on_both!(node_groups_by_odd_values, Job::Node, |job: Job, gateway| {
     )]);
 });
 
-/// Pushgateway unescapes a path before it splits it, so this library cannot
-/// push to such a group there; here it can.
+/// Pushgateway unescapes a path before it splits it, so this library cannot push to such a group
+/// there; to the proxy it can.
 #[test]
 fn node_groups_by_values_with_a_slash() {
     if !tools::here(&[Job::Node.tool()]) {
@@ -350,7 +349,7 @@ on_both!(
     needs Tool::Prometheus
 );
 
-/// Prometheus' query API has the values, under the labels of the push.
+/// Prometheus' query API returns the values, with the labels of the push.
 fn scraped(job: Job, gateway: &Gateway) {
     let coding = job.coding();
     job.runs(
@@ -378,7 +377,7 @@ fn scraped(job: Job, gateway: &Gateway) {
         ),
         (format!("{} > bool 0", of("push_time_seconds")), "1"),
         (of("push_failure_time_seconds"), "0"),
-        // A group without an instance has none, not the target's.
+        // A group without an instance has an empty one, not the target's.
         (
             "batch_rows{job=\"hourly\",zone=\"eu\",instance=\"\"}".to_owned(),
             "7.25",
@@ -399,8 +398,8 @@ on_both!(
     needs Tool::Prometheus
 );
 
-/// A histogram with both kinds of buckets: text has the classic ones, and a
-/// Prometheus that asks for protobuf gets the native ones.
+/// A histogram with both kinds of buckets: text has the classic ones, and a Prometheus that asks
+/// for protobuf gets the native ones.
 fn native(job: Job, gateway: &Gateway) {
     job.runs(gateway, "push native protobuf nightly");
     gateway.page().expect(&[

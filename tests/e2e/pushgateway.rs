@@ -1,6 +1,5 @@
-//! The same requests to the proxy and to the real Pushgateway: status, what
-//! `/metrics` shows then and what `/api/v1/metrics` says are the same, or the
-//! difference stands in a list here, with its reason.
+//! The same requests to the proxy and to the real Pushgateway: the status, the `/metrics` after it
+//! and `/api/v1/metrics` must be the same, or a list here must have the difference with its reason.
 
 mod bodies;
 mod cases;
@@ -17,14 +16,14 @@ use crate::gateway::{Gateway, Page, groups, is_push_time, send};
 use crate::harness::http_request;
 use crate::tools::{self, Tool};
 
-/// What two gateways may differ in.
+/// The parts in which two gateways may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// The status of an answer.
     Status,
-    /// What `/metrics` shows.
+    /// `/metrics`.
     Page,
-    /// What `/api/v1/metrics` says.
+    /// `/api/v1/metrics`.
     Groups,
 }
 
@@ -34,14 +33,14 @@ struct Finding {
     text: String,
 }
 
-/// What a case has made of a gateway.
+/// The results of a case on a gateway.
 struct Seen {
     statuses: Vec<u16>,
-    /// At its end.
+    /// The page at the end.
     page: Result<Page, u16>,
 }
 
-/// Runs a case on both. What differs is found after each of its requests.
+/// Runs a case on both gateways. Compares them after each of its requests.
 fn compare(case: &Case, ours: &Gateway, reference: &Gateway) -> (Seen, Vec<Finding>) {
     let both = [ours, reference];
     for gateway in both {
@@ -80,7 +79,7 @@ fn compare(case: &Case, ours: &Gateway, reference: &Gateway) -> (Seen, Vec<Findi
         let [ours, reference] = both.map(|gateway| {
             let mut page = page(gateway)?;
             for (name, family) in &mut page.families {
-                // Each program has its own words on these.
+                // Each program has its own help texts for these.
                 if HELP_BY_CHANCE.contains(&case.name) || is_push_time(name) {
                     family.help = None;
                 }
@@ -101,11 +100,11 @@ fn compare(case: &Case, ours: &Gateway, reference: &Gateway) -> (Seen, Vec<Findi
     (seen, findings)
 }
 
-/// A group of the test's own, left out of what is compared.
+/// A group of this test, which is not compared.
 const BARRIER: &str = "job=\"barrier\"";
 
-/// Waits until what was accepted before is done: pushes are done in their
-/// order, and this one is answered when it is.
+/// Waits until everything that was accepted before is done: pushes are done in order, and this one
+/// is answered when it is done.
 fn settle(gateway: &Gateway) {
     send(&gateway.push, "POST", "/metrics/job/barrier", &[], b"");
 }
@@ -125,7 +124,7 @@ fn page(gateway: &Gateway) -> Result<Page, u16> {
     Ok(Page::parse(&answer.text()).without(BARRIER))
 }
 
-/// What a page has that another one has otherwise or not at all.
+/// The parts of a page that another page lacks or has differently.
 fn lacking(page: &Result<Page, u16>, other: &Result<Page, u16>) -> Result<Page, u16> {
     let mut page = page.clone()?;
     if let Ok(other) = other {
@@ -135,7 +134,7 @@ fn lacking(page: &Result<Page, u16>, other: &Result<Page, u16>) -> Result<Page, 
     Ok(page)
 }
 
-/// Groups that another list does not have just so.
+/// The groups that another list lacks or has differently.
 fn others(groups: &[Value], other: &[Value]) -> Vec<String> {
     let groups = groups.iter().filter(|group| !other.contains(group));
     groups.map(Value::to_string).collect()
@@ -147,7 +146,7 @@ fn settled_groups(gateway: &Gateway) -> Vec<Value> {
     groups
 }
 
-/// Runs all cases. What is found and what is listed have to be the same.
+/// Runs all cases. The differences found must be those listed.
 fn check(ours: &Gateway, reference: &Gateway, list: &[Difference]) -> Vec<String> {
     let mut faults = Vec::new();
     for case in cases() {
@@ -196,7 +195,7 @@ fn requests_have_the_same_effect_as_on_pushgateway() {
     );
 }
 
-/// The comparison itself: two of a kind have no differences.
+/// The comparison itself: two gateways of one kind have no differences.
 #[test]
 fn two_pushgateways_do_not_differ() {
     if !tools::here(&[Tool::Pushgateway]) {
@@ -206,7 +205,7 @@ fn two_pushgateways_do_not_differ() {
     assert_eq!(check(&one, &other, &[]), [""; 0]);
 }
 
-/// And it sees what is there to see, in each part.
+/// The comparison also finds differences in each part.
 #[test]
 fn a_pushgateway_without_its_checks_is_recognized() {
     if !tools::here(&[Tool::Pushgateway]) {
@@ -217,7 +216,7 @@ fn a_pushgateway_without_its_checks_is_recognized() {
         Gateway::pushgateway(&["--web.enable-admin-api", "--push.disable-consistency-check"]);
     let case = |name| cases().into_iter().find(|case| case.name == name);
     let case = case("kind-conflict").expect("the case is there");
-    // It answers before a push is done, so it is asked until it is.
+    // Pushgateway answers before a push is done, so the test asks until it is.
     let mut parts = Vec::new();
     crate::harness::eventually(
         || {
@@ -229,7 +228,7 @@ fn a_pushgateway_without_its_checks_is_recognized() {
         },
         |parts| *parts == [Part::Status, Part::Page, Part::Groups],
     );
-    // A list that says what is not so is a fault too.
+    // A listed difference that is not found is also an error.
     let untrue = Difference {
         name: "untrue",
         cases: &["gauge"],
@@ -283,7 +282,7 @@ fn every_difference_has_its_row_in_the_document() {
     assert_eq!(rows, names);
 }
 
-/// What takes things away is off unless it is asked for.
+/// Paths that remove things are off by default.
 fn wipe_and_quit_are_off(gateway: &Gateway) {
     for (method, path, status) in [
         ("PUT", "/api/v1/admin/wipe", 404),
@@ -312,7 +311,7 @@ fn wipe_and_quit_are_off_by_default_on_pushgateway() {
     }
 }
 
-/// Documents whose contents are each program's own, but not their shape.
+/// Documents whose contents differ between programs, but not their shape.
 fn status_and_health_have_their_shape(gateway: &Gateway) {
     for path in ["/-/healthy", "/-/ready"] {
         let answer = http_request(&gateway.push, "GET", path, &[]);

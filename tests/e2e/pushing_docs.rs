@@ -1,9 +1,8 @@
-//! `docs/pushing.md`: its examples are run as they stand, the addresses aside,
-//! and what they push shows up. [`documents`](crate::documents) says how they
-//! are written.
+//! `docs/pushing.md`: its examples are run with other addresses, and their results checked.
+//! [`documents`](crate::documents) explains the marks of examples.
 //!
-//! With `test here:` an example is for the proxy alone; the others are held
-//! against the real Pushgateway too.
+//! Examples with `test here:` run with the proxy only; the others also run with the real
+//! Pushgateway.
 
 use crate::documents::{self, Block};
 use crate::gateway::Gateway;
@@ -12,7 +11,7 @@ use crate::tools::{self, Tool, run};
 
 const DOCUMENT: &str = include_str!("../../docs/pushing.md");
 
-/// Languages whose blocks are examples to run, by the words of their fences.
+/// Languages whose blocks are examples to run, as their fences name them.
 const LANGUAGES: [&str; 6] = ["sh", "python", "go", "js", "java", "php"];
 
 fn blocks() -> Vec<Block> {
@@ -33,7 +32,7 @@ fn run_examples(language: &str, gateway: &Gateway, is_proxy: bool) {
             .replace("localhost:6555", &gateway.scrape);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut example = documents::example(language, &text, dir.path());
-        // What it writes goes there.
+        // Examples write their files there.
         run(example.current_dir(dir.path()));
         for expected in &block.expected {
             eventually(

@@ -1,4 +1,4 @@
-//! What reads `/metrics`: Prometheus, `promtool`, `curl`.
+//! Readers of `/metrics`: Prometheus, `promtool`, `curl`.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::clients::{sample_text, stored, with_pycapnp};
 use crate::harness::{Proxy, eventually, http_request};
 use crate::tools::{self, Server, Tool, command, logged_address, run, run_with, sample};
 
-/// Pushes a sample file as `cat file | nc` does, and waits until it is there.
+/// Pushes a sample file as `cat file | nc` does, and waits until it is exposed.
 fn push_sample(proxy: &Proxy, file: &str) {
     let document = fs::read(sample(file)).expect("the sample is there");
     assert_eq!(proxy.push_tcp(&document), "");
@@ -16,7 +16,7 @@ fn push_sample(proxy: &Proxy, file: &str) {
     stored(proxy, &app);
 }
 
-/// The first value that a query of Prometheus gives.
+/// The first value that a query of Prometheus returns.
 fn query(prometheus: &Server, expression: &str) -> Option<String> {
     let encoded: String = expression
         .bytes()
@@ -24,7 +24,7 @@ fn query(prometheus: &Server, expression: &str) -> Option<String> {
         .collect();
     let path = format!("/api/v1/query?query={encoded}");
     let answer = http_request(&prometheus.address, "GET", &path, &[]);
-    // It says so while it is not ready.
+    // Prometheus answers even while it is not ready.
     if answer.status != 200 {
         return None;
     }
@@ -32,8 +32,8 @@ fn query(prometheus: &Server, expression: &str) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// A Prometheus that stores native histograms. Version 3 takes them where a setting asks for
-/// them, version 2 where the flag does.
+/// A Prometheus that stores native histograms. Version 3 takes them if a setting asks for them,
+/// version 2 if the flag does.
 pub fn scraping_natives(address: &str) -> Server {
     const FLAG: &str = "--enable-feature=native-histograms";
     let setting = match tools::prometheus_is_current() {
@@ -48,7 +48,7 @@ pub fn scraping(proxy: &Proxy) -> Server {
     scraping_at(&proxy.http)
 }
 
-/// The same for any address.
+/// Like [`scraping`], for any address.
 pub fn scraping_at(address: &str) -> Server {
     prometheus(&job(address), &[])
 }
@@ -93,8 +93,7 @@ pub fn expect_query(prometheus: &Server, expression: &str, expected: &str) {
     );
 }
 
-/// Waits until Prometheus has these values, and checks that it has no
-/// complaint about the scrape.
+/// Waits until Prometheus has these values, and checks that it reports no problem with the scrape.
 pub fn expect_values(prometheus: &Server, values: &[(&str, &str)]) {
     for (expression, expected) in values {
         expect_query(prometheus, expression, expected);
@@ -143,7 +142,7 @@ fn promtool_finds_nothing_to_say_about_a_page_with_all_samples() {
     let unix = proxy.unix.display().to_string();
     with_pycapnp("test_send_tcp_socket_capnp.py", &[&proxy.tcp]);
     with_pycapnp("test_send_unix_socket_capnp.py", &[&unix]);
-    // So that failures are among what the proxy tells of itself.
+    // So that the proxy's own metrics include failures.
     assert!(proxy.push_tcp(b"{\"wrong\": 1}").starts_with("error: "));
     assert_eq!(proxy.get("/nowhere").status, 404);
     proxy.request("GET", "/metrics", &[("Accept-Encoding", "gzip")]);
@@ -171,7 +170,7 @@ fn promtool_finds_nothing_to_say_about_a_page_with_all_samples() {
     assert_eq!(printed.stdout + &printed.stderr, "", "{metrics}");
 }
 
-/// What apps pushed: all that follows the proxy's own metrics.
+/// The texts of apps: everything after the proxy's own metrics.
 fn apps_part(page: &str, first_line: &str) -> String {
     let at = page
         .find(&format!("\n{first_line}\n"))

@@ -112,7 +112,7 @@ fn the_sixty_second_example_prints_what_the_readme_says() {
     );
 
     let printed = shell(&adapted(read, &proxy)).stdout;
-    // The apps' texts come last.
+    // The texts of apps come last.
     let promised = block_after("compares what they print with this.");
     assert!(printed.starts_with(promised), "{printed}");
     let table = &printed[promised.len()..];
@@ -121,7 +121,7 @@ fn the_sixty_second_example_prints_what_the_readme_says() {
     assert_eq!(cells(table), cells(&ours));
 }
 
-/// The words of a table, with `(time)` for each time. Rules are left out: their
+/// The words of a table, with `(time)` for each time. Lines without text are left out, since their
 /// length depends on the address.
 fn cells(table: &str) -> Vec<Vec<String>> {
     let plain = |word: &str| {

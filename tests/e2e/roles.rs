@@ -1,5 +1,5 @@
-//! Clients with basic authentication: curl, Pushgateway's client for Python, and pushes as
-//! prom-aggregation-gateway takes them.
+//! Clients with basic authentication: curl, Pushgateway's Python client, and pushes as
+//! prom-aggregation-gateway accepts them.
 
 use std::fs;
 

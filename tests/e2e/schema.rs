@@ -28,7 +28,7 @@ fn the_checked_in_code_is_what_the_schema_compiler_makes() {
     );
 }
 
-/// Machines have different versions of the compiler, which make the same code.
+/// Machines have different versions of the compiler, which generate the same code.
 fn without_version(code: &str) -> String {
     code.split_inclusive('\n')
         .filter(|line| !line.starts_with("// capnp binary version"))

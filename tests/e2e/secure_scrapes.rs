@@ -1,4 +1,4 @@
-//! Prometheus, which scrapes over HTTPS with every kind of credentials, and with wrong ones.
+//! Prometheus scraping over HTTPS with every kind of credentials, and with wrong ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,8 @@ use crate::harness::{Proxy, eventually, http_request};
 use crate::readers::{expect_query, prometheus};
 use crate::tools::{Server, Tool, here};
 
-/// A proxy below `/proxy` that serves HTTPS alone, to `alice`, to the bearer of a token, and to
-/// the client `scraper.example`.
+/// A proxy below `/proxy` that serves only HTTPS, to `alice`, to the bearer of a token, and to the
+/// client `scraper.example`.
 struct Secured {
     proxy: Proxy,
     authority: Authority,
@@ -52,7 +52,7 @@ impl Secured {
         }
     }
 
-    /// A scrape configuration with a `tls_config` and more lines.
+    /// A scrape configuration with a `tls_config` and further lines.
     fn job(&self, name: &str, tls: &str, more: &str) -> String {
         let (ca, address) = (self.authority.ca.display(), &self.proxy.http);
         let lines: String = more.lines().map(|line| format!("  {line}\n")).collect();

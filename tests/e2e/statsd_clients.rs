@@ -29,7 +29,7 @@ fn mapped() -> (TempDir, Counting) {
 
 #[test]
 fn hot_shots_sends_lines_that_rules_name() {
-    // Its packages are installed together.
+    // Both packages are installed together.
     if !tools::here(&[Tool::PromClient]) {
         return;
     }
@@ -40,7 +40,7 @@ fn hot_shots_sends_lines_that_rules_name() {
     come_to_what_clients_send(&counting, ["udp", "tcp"]);
 }
 
-/// The values that each of two sockets comes to.
+/// Waits until two sockets have these values.
 fn come_to_what_clients_send(counting: &Counting, sockets: [&str; 2]) {
     for via in sockets {
         let labels = format!("env=\"prod\",via=\"{via}\"");

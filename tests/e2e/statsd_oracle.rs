@@ -1,4 +1,4 @@
-//! Lines of StatsD, as etsy's own server reads them and as the proxy does.
+//! Lines of StatsD, compared with etsy's own server.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -11,22 +11,22 @@ use crate::harness::PATIENCE;
 use crate::operations::Counting;
 use crate::tools::{self, Tool, command, root, run_with};
 
-/// How the proxy is to read a line.
+/// How the proxy should read a line.
 #[derive(Debug, Clone, Copy)]
 enum Here {
-    /// As etsy's server: the same values, and as many rejected.
+    /// As etsy's server does: the same values, and the same number of rejected lines.
     Same,
-    /// The same, but that a name has the type of its first value only. So many
-    /// values have another.
+    /// The same, except that a name has the type of its first value only: this many values have
+    /// another type.
     OneType(usize),
-    /// Otherwise: these series, by what follows the name, and the number of rejected lines.
+    /// Differently: these series, by what follows the name, and the number of rejected lines.
     /// `docs/operations.md` and `docs/migrating.md` list these.
     Other(&'static [(&'static str, f64)], usize),
 }
 
 use Here::{OneType, Other, Same};
 
-/// `N` stands for a name of the line's own.
+/// `N` stands for a name that only this line uses.
 const LINES: [(&str, Here); 84] = [
     // Counters.
     ("N:1|c", Same),
@@ -46,7 +46,7 @@ const LINES: [(&str, Here); 84] = [
     ("N:1|c|@.5", Same),
     ("N:1|c|@0.1:2|c|@0.5", Same),
     ("N:1|c|@0.25:1|c", Same),
-    // One that is wrong spoils no other.
+    // A wrong value does not affect the others.
     ("N:x|c", Same),
     ("N:|c", Same),
     ("N:NaN|c", Same),
@@ -113,23 +113,23 @@ const LINES: [(&str, Here); 84] = [
     ("N:1|c|T1656581400", Other(&[("", 1.0)], 0)),
     ("N:1|c|#a:b|@0.5", Other(&[("{a=\"b\"}", 2.0)], 0)),
     ("N:3|h", Other(&[("_sum", 3.0), ("_count", 1.0)], 0)),
-    // What etsy's server takes, and a counter of Prometheus cannot hold.
+    // Values that etsy's server accepts, and that a Prometheus counter cannot hold.
     ("N:-1|c", Other(&[], 1)),
     ("N:5|c:-2|c", Other(&[("", 5.0)], 1)),
     ("N:1|c|@0", Other(&[], 1)),
     ("N:1|c|@2", Other(&[], 1)),
     ("N:Infinity|c", Other(&[], 1)),
-    // What it takes for something else.
+    // Lines that etsy's server misreads.
     ("N:1|x", Other(&[], 1)),
     ("N", Same),
     ("N:|s", Other(&[], 1)),
 ];
 
-/// What etsy's server made of a line, by series as the proxy would name them.
+/// The values of a line in etsy's server, by series with the proxy's names.
 #[derive(Debug, Default)]
 struct There {
     rejected: usize,
-    /// By the kind that the proxy has for it.
+    /// By the type that the proxy gives them.
     values: BTreeMap<&'static str, BTreeMap<String, f64>>,
 }
 
@@ -158,7 +158,7 @@ impl There {
                 }
                 values.insert(series(key, "_count"), value.round());
                 let timers = told["timers"][key].as_array().expect("a list");
-                // Where none was sampled, the sum is known too.
+                // If nothing was sampled, the sum is known, too.
                 if timers.len() as f64 == value {
                     let sum: f64 = timers.iter().filter_map(Value::as_f64).sum();
                     values.insert(series(key, "_sum"), sum / 1000.0);
@@ -169,7 +169,7 @@ impl There {
     }
 }
 
-/// A key of etsy's server, `name;tag=value`, as the proxy names its series.
+/// A key of etsy's server, `name;tag=value`, as a series of the proxy.
 fn series(key: &str, suffix: &str) -> String {
     let mut parts = key.split(';');
     let name: String = parts
@@ -189,7 +189,7 @@ fn series(key: &str, suffix: &str) -> String {
     }
 }
 
-/// Sends a line on a connection of its own, and returns what is answered.
+/// Sends a line on a new connection, and returns the answer.
 fn answered(counting: &Counting, line: &str) -> Vec<String> {
     let mut stream = TcpStream::connect(&counting.tcp).expect("the socket is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -277,7 +277,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
             print(sample.name, sample.labels.get('le', ''), sample.value)
 ";
 
-/// It knows whole counts only, and one that is not loses the whole page.
+/// The parser accepts only whole counts; a fraction makes it reject the whole page.
 #[test]
 fn sampled_timers_pass_the_strict_parser_of_openmetrics() {
     if !tools::here(&[Tool::PrometheusClient]) {

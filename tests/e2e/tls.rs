@@ -1,4 +1,4 @@
-//! TLS, as openssl, curl and a load balancer use it, and targets of exporter-toolkit.
+//! TLS with openssl, curl and a load balancer, and targets of exporter-toolkit.
 
 use std::fs;
 use std::io::Write;
@@ -26,13 +26,13 @@ fn demanding(authority: &Authority) -> String {
     format!(", client_auth_type = \"RequireAndVerifyClientCert\", client_ca_file = \"{ca}\"")
 }
 
-/// A proxy whose receiver has TLS, with more keys in its table.
+/// A proxy whose receiver has TLS, with further keys in its table.
 fn receiver(server: &Pair, more: &str) -> Proxy {
     let settings = server.settings();
     Proxy::start(&format!("[receiver]\ntls = {{ {settings}{more} }}\n"))
 }
 
-/// Sends an app with `openssl s_client`, and returns what it prints and whether it ended well.
+/// Sends an app with `openssl s_client`, and returns its output and whether it succeeded.
 ///
 /// It stays connected until the app is stored, since it reads no alert once its input has ended.
 fn s_client(authority: &Authority, proxy: &Proxy, arguments: &[&str], app: &str) -> (bool, String) {
@@ -54,7 +54,7 @@ fn s_client(authority: &Authority, proxy: &Proxy, arguments: &[&str], app: &str)
         .stderr(Stdio::piped());
     let mut child = openssl.spawn().expect("openssl starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    // It may have ended already.
+    // openssl may have ended already.
     let _ = writeln!(stdin, "{{\"{app}\":\"m{{app=\\\"{app}\\\"}} 1\"}}");
     eventually(
         || has_app(proxy, app) || child.try_wait().expect("it is ours").is_some(),
@@ -78,7 +78,7 @@ fn has_app(proxy: &Proxy, app: &str) -> bool {
 const NEGOTIATIONS: &[(&str, &str, bool, &str)] = &[
     ("", "-tls1_3", true, "New, TLSv1.3, Cipher is TLS_"),
     ("", "-tls1_2", true, "New, TLSv1.2, Cipher is ECDHE-ECDSA-"),
-    // openssl itself allows the old versions and suites at level 0 only.
+    // openssl itself allows the old versions and suites only at level 0.
     (
         "",
         "-tls1_1 -cipher DEFAULT@SECLEVEL=0",
@@ -201,7 +201,7 @@ fn openssl_is_asked_for_a_certificate() {
     }
 }
 
-/// What curl did with a URL.
+/// curl's result for a URL.
 fn curl(arguments: &[&str]) -> Output {
     let mut curl = command(Tool::Curl);
     curl.args([
@@ -289,7 +289,7 @@ fn a_load_balancer_names_the_client_before_the_handshake() {
     assert_eq!(answer, "");
     let detail = proxy.get("/apps/a").json();
     assert_eq!(detail["peer"], client.to_string(), "{detail}");
-    // A handshake alone is no header.
+    // A handshake is not a header.
     let stream = TcpStream::connect(&proxy.tcp).expect("the receiver accepts");
     assert!(handshake(&authority.client(Some(&own)), stream).is_err());
 }

@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::harness::{collect, eventually};
 
-/// Where to note a test that was left out; `scripts/test` reads it.
+/// The variable that names the file of skipped tests, which `scripts/test` reads.
 const SKIPS: &str = "EXPORTER_PROXY_TEST_SKIPS";
 
 /// A tool that a test needs.
@@ -21,7 +21,7 @@ pub enum Tool {
     /// Node, with etsy's StatsD among the packages of `tests/clients/node`.
     EtsyStatsd,
     Go,
-    /// A JDK: a file of source is run as it stands.
+    /// A JDK, which runs a source file directly.
     Java,
     Netcat,
     Node,
@@ -43,7 +43,7 @@ pub enum Tool {
     Pycapnp,
     Python,
     Socat,
-    /// What passes sockets as systemd does.
+    /// A program that passes sockets as systemd does.
     SocketActivate,
     /// Python of the virtual environment, with the packages statsd and datadog.
     StatsdClients,
@@ -61,8 +61,7 @@ pub fn prometheus_is_current() -> bool {
 }
 
 impl Tool {
-    /// What to start. Only what is in the virtual environment has a place of
-    /// its own.
+    /// The program. Only those of the virtual environment have a fixed path.
     pub fn program(self) -> PathBuf {
         match self {
             Tool::Alertmanager => "prometheus-alertmanager".into(),
@@ -113,7 +112,7 @@ impl Tool {
             return false;
         };
         match self {
-            // The other netcat knows neither -U nor the same -q.
+            // The other netcat lacks -U, and its -q differs.
             Tool::Netcat => String::from_utf8_lossy(&output.stderr).contains("OpenBSD"),
             _ => output.status.success(),
         }
@@ -136,8 +135,8 @@ impl Tool {
     }
 }
 
-/// Whether the test can run. Where a tool is lacking the test is noted as
-/// skipped or, where nobody would read the note, fails.
+/// Whether the test can run. If it lacks a tool, it is recorded as skipped; if nobody would read
+/// the record, it fails.
 #[must_use]
 pub fn here(tools: &[Tool]) -> bool {
     let lacking: Vec<String> = tools
@@ -154,7 +153,7 @@ pub fn here(tools: &[Tool]) -> bool {
     };
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
-    // One write of a line that is appended, since tests run beside each other.
+    // One write of one line in append mode, since tests run concurrently.
     OpenOptions::new()
         .append(true)
         .create(true)
@@ -164,7 +163,7 @@ pub fn here(tools: &[Tool]) -> bool {
     false
 }
 
-/// Builds the job in Go, once in a run.
+/// Builds the job in Go, once per run.
 fn push_client_is_built() -> bool {
     static BUILT: OnceLock<bool> = OnceLock::new();
     *BUILT.get_or_init(|| {
@@ -195,8 +194,7 @@ pub fn sample(name: &str) -> PathBuf {
     root().join("python_test_clients").join(name)
 }
 
-/// A tool as a command, run in the repository, that reads nothing and is not
-/// led through an HTTP proxy.
+/// A command that runs a tool in the repository, without input and without an HTTP proxy.
 pub fn command(tool: Tool) -> Command {
     command_of(&tool.program())
 }
@@ -210,26 +208,26 @@ pub fn command_of(program: &Path) -> Command {
     }
     command
         .current_dir(root())
-        // Nothing may be written beside the sample clients.
+        // Keeps Python from writing files beside the sample clients.
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null());
     command
 }
 
-/// What a command printed, once it ended well.
+/// The output of a successful command.
 #[derive(Debug)]
 pub struct Printed {
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Runs a command to its end, and holds it to exit code 0.
+/// Runs a command to its end, which must be successful.
 #[track_caller]
 pub fn run(command: &mut Command) -> Printed {
     printed(command.output().expect("the command starts"))
 }
 
-/// The same for a command that reads `input`.
+/// Like [`run`], for a command that reads `input`.
 #[track_caller]
 pub fn run_with(command: &mut Command, input: &[u8]) -> Printed {
     let mut child = command
@@ -261,20 +259,20 @@ fn printed(output: Output) -> Printed {
     printed
 }
 
-/// A server on a port of its own choice. Dropping it ends the process.
+/// A server on a port that it chooses. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
     /// `127.0.0.1:port`.
     pub address: String,
     log: Arc<Mutex<String>>,
-    /// Its files, which go when it has ended.
+    /// Its files, which are removed when it has ended.
     files: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    /// Starts a server that was told to take port 0. It says in its log,
-    /// which goes to stdout or stderr, where it listens: `address` finds it.
+    /// Starts a server that was told to use port 0. `address` finds the chosen address in its log,
+    /// which is on stdout or stderr.
     pub fn start(command: &mut Command, address: impl Fn(&str) -> Option<String>) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let child = command
@@ -282,7 +280,7 @@ impl Server {
             .stderr(writer)
             .spawn()
             .expect("the server starts");
-        // The command keeps the writing ends, and the log must end with the
+        // The command holds the writing ends; they must be closed, so that the log ends with the
         // server.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut server = Server {
@@ -329,9 +327,9 @@ impl Drop for Server {
 /// exporters log it.
 pub fn logged_address(log: &str) -> Option<String> {
     let (_, line) = log.rsplit_once("Listening on\"")?;
-    // The line may be still on its way.
+    // The line may be incomplete.
     let (line, _) = line.split_once('\n')?;
-    // Newer programs say before it which part listens.
+    // In newer programs, the name of a component comes before it.
     let (_, address) = line.split_once(" address=")?;
     address.split_whitespace().next().map(str::to_owned)
 }

@@ -10,7 +10,7 @@ use tempfile::tempdir;
 use crate::harness::{Proxy, eventually, program};
 use crate::tools::{Server, Tool, command, here, run};
 
-/// What curl gets over a Unix socket.
+/// curl's output over a Unix socket.
 fn curl(socket: &Path, arguments: &[&str]) -> String {
     let mut curl = command(Tool::Curl);
     curl.args([
@@ -47,7 +47,7 @@ fn curl_pushes_and_scrapes_over_a_unix_socket() {
         scraped.contains("\nm{instance=\"\",job=\"backup\"} 1\n"),
         "{scraped}"
     );
-    // The same output on the port beside it.
+    // The port beside it has the same output.
     assert!(
         proxy
             .metrics()
@@ -77,7 +77,7 @@ fn activated(dir: &Path, flags: &[&str], sockets: &[&Path], config: &str) -> Ser
     })
 }
 
-/// Settings without a port, below which paths are added.
+/// Settings without a port; the caller appends paths.
 const NO_PORTS: &str = "[receiver]\nreceive_on_tcp_socket = false\n";
 
 #[test]
@@ -96,7 +96,7 @@ fn a_client_that_comes_first_starts_the_proxy_by_its_sockets() {
         operations.display()
     );
     let server = activated(dir.path(), &[], &[&http, &receiver, &operations], &config);
-    // They connect before the program runs, and are served by it.
+    // Clients connect before the program runs, and are served by it.
     for (socket, bytes) in [
         (&receiver, &b"{\"a\":\"m 1\"}"[..]),
         (&operations, b"hits:2|c\n"),

@@ -18,8 +18,8 @@ pub fn page_server() -> Server {
     )
 }
 
-/// The original's configuration with polling switched on, and its three URLs
-/// led to `servers`.
+/// The original's configuration with polling on, with the addresses of `servers` in its three
+/// URLs.
 fn polling(servers: &[Server]) -> String {
     let mut config = original::CONFIG.replace(
         "poll_other_scrape_endpoints = false",
@@ -34,7 +34,7 @@ fn polling(servers: &[Server]) -> String {
     config
 }
 
-/// Name and state of each row of `/apps`.
+/// Name and state in each row of `/apps`.
 fn states(proxy: &Proxy) -> Vec<(String, String)> {
     let list = proxy.get("/apps?format=json").json();
     let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("?").to_owned();
@@ -77,7 +77,7 @@ fn three_upstreams_are_polled_and_the_one_that_dies_goes_stale() {
     }
     let table = proxy.get("/apps").text();
     for name in &names {
-        // As the original: key and source are the same.
+        // As in the original, name and source are the same.
         let row = format!("| {name} ");
         let row = table
             .lines()
@@ -106,7 +106,7 @@ fn three_upstreams_are_polled_and_the_one_that_dies_goes_stale() {
         .find(|line| line.contains(&names[1]))
         .unwrap_or_else(|| panic!("{} in {wide}", names[1]));
     assert!(row.contains("| stale "), "{wide}");
-    // Its last text is still of use.
+    // Its last text is still served.
     assert!(proxy.metrics().contains(&page("1026.html")));
 }
 
@@ -136,7 +136,7 @@ fn node_exporter_is_polled_under_the_name_it_is_given() {
     assert!(metrics.contains("\nnode_load1 "), "{metrics}");
 }
 
-/// Node's own HTTP server, whose idle timer is as long as the interval.
+/// Node's own HTTP server, whose idle timeout equals the polling interval.
 const NODE_SERVER: &str = r#"
 const server = require("http").createServer((_, answer) => {
     answer.setHeader("Content-Type", "text/plain; version=0.0.4");

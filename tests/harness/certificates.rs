@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::PATIENCE;
 
-/// An authority that signs certificates, all of them files in one directory.
+/// An authority that signs certificates. Everything is a file in one directory.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: PathBuf,
@@ -66,7 +66,7 @@ impl Authority {
         self.issue_for(file, &[host], |_| {})
     }
 
-    /// A certificate for names and addresses, with a last change.
+    /// A certificate for names and addresses; `change` can adjust its parameters.
     pub fn issue_for(
         &self,
         file: &str,
@@ -113,12 +113,12 @@ impl Authority {
 /// A connection with TLS.
 pub type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 
-/// Connects, and does the handshake.
+/// Connects, and performs the handshake.
 pub fn connect(config: &ClientConfig, address: &str) -> io::Result<TlsConnection> {
     handshake(config, TcpStream::connect(address)?)
 }
 
-/// Does the handshake on a connection.
+/// Performs the handshake on a connection.
 pub fn handshake(config: &ClientConfig, mut stream: TcpStream) -> io::Result<TlsConnection> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let name = "localhost".try_into().unwrap();
@@ -129,12 +129,12 @@ pub fn handshake(config: &ClientConfig, mut stream: TcpStream) -> io::Result<Tls
     Ok(StreamOwned::new(session, stream))
 }
 
-/// Sends bytes, ends this side, and returns what comes back.
+/// Sends bytes, ends this side, and returns the answer.
 pub fn exchange(config: &ClientConfig, address: &str, bytes: &[u8]) -> io::Result<String> {
     exchange_on(connect(config, address)?, bytes)
 }
 
-/// The same on a connection after its handshake.
+/// Like [`exchange`], on a connection after its handshake.
 pub fn exchange_on(mut stream: TlsConnection, bytes: &[u8]) -> io::Result<String> {
     stream.write_all(bytes)?;
     stream.conn.send_close_notify();

@@ -1,8 +1,8 @@
 //! Starts the real program on free ports of the loopback, talks to it, and
 //! stops it by its process id.
 //!
-//! Nothing here sleeps for a condition: [`eventually`] looks again until it
-//! holds, and fails with what was last seen.
+//! Nothing here sleeps for a condition: [`eventually`] checks again until it holds, and fails with
+//! the last value.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long anything may take before a test gives up on it.
+/// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running proxy. Dropping it ends the process.
@@ -29,19 +29,19 @@ pub struct Proxy {
     child: Child,
     /// Holds the socket and the configuration.
     pub dir: TempDir,
-    /// `127.0.0.1:port` of the TCP receiver; empty where it is off.
+    /// `127.0.0.1:port` of the TCP receiver; empty if it is off.
     pub tcp: String,
     /// The Unix receiver's socket.
     pub unix: PathBuf,
-    /// `127.0.0.1:port` of the HTTP side.
+    /// `127.0.0.1:port` of the listener for scrapes.
     pub http: String,
-    /// `127.0.0.1:port` of the listener for pushes; empty without one, or
-    /// the path of their Unix socket.
+    /// `127.0.0.1:port` of the listener for pushes; empty if there is none, or the path of its Unix
+    /// socket.
     pub push: String,
     log: Arc<Mutex<String>>,
 }
 
-/// Settings for every test: free ports, a socket of its own.
+/// Settings for every test: free ports, and a separate socket.
 fn base_config(dir: &Path) -> Vec<(String, String)> {
     let socket = dir.join("receiver.sock").display().to_string();
     [
@@ -55,18 +55,17 @@ fn base_config(dir: &Path) -> Vec<(String, String)> {
 }
 
 impl Proxy {
-    /// Starts the proxy with `config`, a TOML text in which ports and socket
-    /// need not be given.
+    /// Starts the proxy with `config`, a TOML text that need not name ports and socket.
     pub fn start(config: &str) -> Self {
         Proxy::start_with(config, &[])
     }
 
-    /// The same, with settings of the environment: `("RECEIVER_FORMAT", "json")`.
+    /// Like [`Self::start`], with settings in the environment: `("RECEIVER_FORMAT", "json")`.
     pub fn start_with(config: &str, settings: &[(&str, &str)]) -> Self {
         Proxy::launch(config, settings, |command| command)
     }
 
-    /// The same, with a last change to the command.
+    /// Like [`start_with`](Self::start_with); `adjust` can change the command.
     pub fn launch(
         config: &str,
         settings: &[(&str, &str)],
@@ -138,12 +137,12 @@ impl Proxy {
         self.child.id()
     }
 
-    /// Everything logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("the log").clone()
     }
 
-    /// Sends `bytes` over TCP, half-closes, and returns what comes back.
+    /// Sends `bytes` over TCP, half-closes, and returns the answer.
     pub fn push_tcp(&self, bytes: &[u8]) -> String {
         let stream = TcpStream::connect(&self.tcp).expect("the TCP receiver accepts");
         stream
@@ -152,7 +151,7 @@ impl Proxy {
         exchange(&stream, &stream, bytes, || stream.shutdown(Shutdown::Write))
     }
 
-    /// The same over the Unix socket.
+    /// Like [`push_tcp`](Self::push_tcp), over the Unix socket.
     pub fn push_unix(&self, bytes: &[u8]) -> String {
         let stream = UnixStream::connect(&self.unix).expect("the Unix receiver accepts");
         stream
@@ -165,7 +164,7 @@ impl Proxy {
         self.request("GET", path, &[])
     }
 
-    /// One HTTP request on a connection of its own.
+    /// One HTTP request on a new connection.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         http_request(&self.http, method, path, headers)
     }
@@ -175,7 +174,7 @@ impl Proxy {
         self.push_with(method, path, &[], body)
     }
 
-    /// The same with more headers.
+    /// Like [`push`](Self::push), with further headers.
     pub fn push_with(
         &self,
         method: &str,
@@ -235,8 +234,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The built program, with an environment that holds no settings of its own
-/// and no HTTP proxy.
+/// The built program, with an environment without settings and without an HTTP proxy.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exporter-proxy"));
     for (name, _) in std::env::vars() {
@@ -248,7 +246,7 @@ pub fn program() -> Command {
     command
 }
 
-/// Runs a command with this input to its end, which has to come by itself.
+/// Runs a command with this input until it ends by itself.
 pub fn output_of(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
@@ -256,7 +254,7 @@ pub fn output_of(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the command starts");
-    // It may end before it reads.
+    // The command may end before it reads.
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let _ = stdin.write_all(input.as_ref());
     drop(stdin);
@@ -292,7 +290,7 @@ pub fn http_request(address: &str, method: &str, path: &str, headers: &[(&str, &
     exchange_http(address, method, path, headers, &[])
 }
 
-/// The same with a body.
+/// Like [`http_request`], with a body.
 pub fn http_send(
     address: &str,
     method: &str,
@@ -373,7 +371,7 @@ fn parse_answer(bytes: &[u8]) -> Answer {
     answer
 }
 
-/// The chunks of a body, of which the last has to be there.
+/// Decodes a chunked body. The last chunk must be there.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
@@ -396,7 +394,7 @@ fn exchange(
     bytes: &[u8],
     half_close: impl FnOnce() -> std::io::Result<()>,
 ) -> String {
-    // The proxy may close before all is sent, to say what is wrong.
+    // The proxy may close before everything is sent, to report an error.
     let _ = writer.write_all(bytes);
     let _ = half_close();
     let mut answer = String::new();
@@ -404,7 +402,7 @@ fn exchange(
     answer
 }
 
-/// Gathers what a child writes, line by line, in a thread of its own.
+/// Collects the output of a child process, line by line, on a separate thread.
 pub fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let log = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&log);
@@ -428,15 +426,15 @@ pub fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 fn after(text: &str, marker: &str) -> Option<String> {
     let start = text.find(marker)? + marker.len();
     let line = text[start..].split('\n').next()?;
-    // A log as JSON ends the message with a quote.
+    // In a JSON log, a quote ends the message.
     let mut words = line.split(|c: char| c.is_whitespace() || c == '"');
     words.next().map(str::to_owned)
 }
 
 /// An address that nothing listens on, and that no other call returns.
 ///
-/// Other tests and outgoing connections use ports of 127.0.0.1, so one that was
-/// free a moment ago may be taken. Each call has a loopback host of its own.
+/// Other tests and outgoing connections use ports of 127.0.0.1, so a port that was free a moment
+/// ago may be taken. Each call uses another loopback host.
 pub fn free_address() -> String {
     static CALLS: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -446,13 +444,13 @@ pub fn free_address() -> String {
     listener.local_addr().expect("its address").to_string()
 }
 
-/// Looks at `seen` until `holds`, and returns what was seen then.
+/// Calls `seen` until `holds`, and returns the last value.
 #[track_caller]
 pub fn eventually<T: Debug>(seen: impl FnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
     eventually_within(PATIENCE, seen, holds)
 }
 
-/// The same for what takes a busy machine longer than [`PATIENCE`].
+/// Like [`eventually`], for conditions that take a busy machine longer than [`PATIENCE`].
 #[track_caller]
 pub fn eventually_within<T: Debug>(
     patience: Duration,
@@ -473,8 +471,8 @@ pub fn eventually_within<T: Debug>(
     }
 }
 
-/// A Cap'n Proto message of the schema in one segment, written by hand so that
-/// tests do not trust the code they test.
+/// A Cap'n Proto message of the schema in one segment, written by hand so that tests do not trust
+/// the code they test.
 pub fn capnp_message(name: &str, data: &str) -> Vec<u8> {
     let text_words = |text: &str| (text.len() + 1).div_ceil(8) as u32;
     let (name_words, data_words) = (text_words(name), text_words(data));
@@ -484,10 +482,10 @@ pub fn capnp_message(name: &str, data: &str) -> Vec<u8> {
         message.extend_from_slice(&high.to_le_bytes());
     };
     word(0, 3 + name_words + data_words);
-    // A struct of no data and two pointers, right after this word.
+    // A struct without data and with two pointers, right after this word.
     word(0, 2 << 16);
-    // Lists of bytes (2), NUL included: the first begins after the second
-    // pointer, the second after the first's words.
+    // Lists of bytes (2), including NUL: the first begins after the second pointer, the second
+    // after the words of the first.
     word(1 << 2 | 1, ((name.len() as u32 + 1) << 3) | 2);
     word(name_words << 2 | 1, ((data.len() as u32 + 1) << 3) | 2);
     for (text, words) in [(name, name_words), (data, data_words)] {

@@ -2,7 +2,7 @@
 
 use exporter_proxy::exposition::InputFormat;
 
-/// One rule of text 0.0.4 each, on either side of it.
+/// For each rule of text 0.0.4, texts that keep it and texts that break it.
 pub const TEXT: &[&str] = &[
     "",
     "\n",
@@ -176,7 +176,7 @@ pub const NUMBERS: &[&str] = &[
     "179769313486231580000000000000",
 ];
 
-/// One rule of OpenMetrics each, on either side of it.
+/// For each rule of OpenMetrics, texts that keep it and texts that break it.
 pub const OPEN_METRICS: &[&str] = &[
     "",
     "\n",
@@ -277,7 +277,7 @@ pub const OPEN_METRICS: &[&str] = &[
     "m 1\r\n# EOF\r\n",
 ];
 
-/// What a mutation puts in: what means something to a parser.
+/// Text that a mutation inserts: tokens with a meaning for parsers.
 const PIECES: &[&str] = &[
     "\n",
     " ",
@@ -319,7 +319,7 @@ const PIECES: &[&str] = &[
     "{}",
 ];
 
-/// `rounds` mutants of a text, the same each time.
+/// `rounds` mutants of a text, the same in each run.
 pub fn mutants(text: &str, seed: u64, rounds: usize) -> Vec<String> {
     let mut random = Random(seed | 1);
     (0..rounds)
@@ -370,7 +370,7 @@ fn edge(text: &str, random: &mut Random) -> usize {
     floor(text, random.below(text.len() + 1))
 }
 
-/// The last edge of a character up to `at`.
+/// The last character boundary up to `at`.
 fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {

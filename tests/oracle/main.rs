@@ -1,6 +1,6 @@
-//! Holds the parser against the reference's own two, over a corpus and
-//! mutants of it: the same verdict and the same samples, or a difference that
-//! has a name here and a row in `docs/compliance.md`.
+//! Compares the parser with the reference's two parsers, over a corpus and mutants of it: verdicts
+//! and samples must be the same, or the difference must have a name here and a row in
+//! `docs/compliance.md`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -24,11 +24,11 @@ use exporter_proxy::exposition::{
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Mutants of each text.
+/// The number of mutants of each text.
 const ROUNDS: usize = 200;
 
-/// Where we decide otherwise than the reference, by the names that the rows of
-/// `docs/compliance.md` have.
+/// Deliberate differences from the reference, with the names of their rows in
+/// `docs/compliance.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Difference {
     LastNewline,
@@ -93,7 +93,7 @@ impl Difference {
         }
     }
 
-    /// Why we may refuse what the reference takes.
+    /// The difference that allows the proxy to reject a text that the reference accepts.
     fn of_refusal(text: &str, format: InputFormat, error: &ParseError) -> Option<Difference> {
         let line = text.split('\n').nth(error.line - 1).unwrap_or_default();
         let open_metrics = format == InputFormat::OpenMetrics;
@@ -160,8 +160,8 @@ struct Verdict {
     samples: Option<Vec<Read>>,
 }
 
-/// A sample, as both sides tell of it: its name under no name, then its
-/// labels by name, all unescaped.
+/// A sample in a form that both sides share: its name as the first label, without a label name,
+/// then its labels by name, all unescaped.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Read {
     labels: Vec<(String, String)>,
@@ -213,7 +213,7 @@ fn every_difference_has_its_row_in_the_list_of_them() {
     assert_eq!(rows, Difference::ALL.len(), "rows without a difference");
 }
 
-/// What the two sides differ in that they may, or what they must not.
+/// The allowed differences between the two sides, or an error for any other.
 fn compare(format: InputFormat, text: &str, answer: &Answer) -> Result<Vec<Difference>, String> {
     let refusals: Vec<&str> = [Some(&answer.scrape), answer.expfmt.as_ref()]
         .into_iter()
@@ -229,7 +229,7 @@ fn compare(format: InputFormat, text: &str, answer: &Answer) -> Result<Vec<Diffe
             differences.push(named.ok_or_else(|| format!("rejected alone: {error}"))?);
         }
         Err(_) => {}
-        // It is read, and not passed on as it is.
+        // The text is read, but not passed through unchanged.
         Ok(families) if families.verbatim_problem().is_some() => {
             let expfmt = answer.expfmt.as_ref().map(|verdict| verdict.error.as_str());
             let taken = expfmt.is_some_and(|error| {
@@ -250,7 +250,7 @@ fn compare(format: InputFormat, text: &str, answer: &Answer) -> Result<Vec<Diffe
                 differences.extend(same(ours, theirs)?);
             }
         }
-        // `expfmt` says just this of a text whose last line has no line feed.
+        // `expfmt` reports exactly this for a text whose last line has no line feed.
         Ok(_) if !text.ends_with('\n') && refusals.len() == 1 => {
             let said = refusals[0];
             if !said.ends_with("unexpected end of input stream") {
@@ -301,8 +301,8 @@ fn same(ours: &Read, theirs: &Read) -> Result<Option<Difference>, String> {
         theirs.labels[0].1.clone_from(&ours.labels[0].1);
         difference = Some(Difference::LeadingBlank);
     }
-    // The scrape parser writes the numbers in these two in one way, even in
-    // samples of other families, and even those that it takes nowhere else.
+    // The scrape parser normalizes the numbers in these two labels, even in samples of other
+    // families, and even numbers that it accepts nowhere else.
     for (ours, theirs) in ours.labels.iter().zip(&mut theirs.labels) {
         let number = ["le", "quantile"].contains(&ours.0.as_str()) && ours.0 == theirs.0;
         let bits = |text: &str| text.replace('_', "").parse().map(f64::to_bits).ok();
@@ -361,7 +361,7 @@ fn texts() -> Vec<(InputFormat, String)> {
     texts
 }
 
-/// Asks the oracle: each request is a word and what follows it.
+/// Asks the oracle. Each request is a word and its bytes.
 fn ask<T: DeserializeOwned>(oracle: &Path, requests: &[(&str, &[u8])]) -> Vec<T> {
     let mut child = Command::new(oracle)
         .stdin(Stdio::piped())
@@ -386,7 +386,7 @@ fn ask<T: DeserializeOwned>(oracle: &Path, requests: &[(&str, &[u8])]) -> Vec<T>
     answers
 }
 
-/// Builds the oracle. `None`: it cannot be built here, which is noted.
+/// Builds the oracle. `None` if it cannot be built here, which is recorded.
 fn oracle() -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exposition-oracle");
     let built = Command::new("go")
@@ -404,7 +404,7 @@ fn oracle() -> Option<PathBuf> {
     None
 }
 
-/// Notes that this test could not run, where someone looks for such notes.
+/// Records that this test could not run, for `scripts/test`.
 fn skip(needs: &str) {
     let Some(notes) = std::env::var_os("EXPORTER_PROXY_TEST_SKIPS") else {
         panic!("needs go: run scripts/test ({needs})");

@@ -1,5 +1,5 @@
-//! Holds protobuf against the reference: what we write it must read as the
-//! text it was, and the other way round.
+//! Compares protobuf with the reference: each side must read the other's messages as the text from
+//! which they were made.
 
 use std::collections::hash_map::RandomState;
 
@@ -30,7 +30,7 @@ struct Converted {
     natives: Vec<String>,
 }
 
-/// Texts of the corpus and mutants of them, in normal form.
+/// Texts of the corpus and mutants of them, in canonical form.
 fn normal_texts() -> Vec<String> {
     let normal = CanonicalOptions {
         limits: TextLimits::default(),
@@ -41,7 +41,7 @@ fn normal_texts() -> Vec<String> {
     let families = texts()
         .into_iter()
         .filter_map(|(_, text)| canonicalize(&text, &normal).ok())
-        // The store lets no family have the name of another's part.
+        // The store lets no family have the name of a part of another one.
         .filter(|families| {
             let named = |name: &str| families.iter().any(|family| *family.name == *name);
             let mut bases = families.iter().filter_map(|family| {
@@ -65,8 +65,7 @@ fn normal_texts() -> Vec<String> {
     shown
 }
 
-/// All metrics of a text, each as a line, in one order. What is missing is
-/// made good as the schema has it.
+/// All metrics of a text, one on each line, sorted. Missing parts get the defaults of the schema.
 fn metrics(text: &str) -> Vec<String> {
     let families = Families::parse(text, InputFormat::Text, &TextLimits::default())
         .unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -102,7 +101,7 @@ fn shown(name: &str, kind: Kind, help: Option<&str>, metric: &Metric<'_>) -> Str
         _ => {}
     }
     let labels = metric.labels_text();
-    // The reference's two parsers differ in what `\"` is in a help.
+    // The reference's two parsers differ about `\"` in a help text.
     let help = unescape_help(help.unwrap_or_default(), InputFormat::Text).replace("\\\"", "\"");
     let help = help.trim();
     // The reference writes no sign before a 0.
@@ -132,8 +131,7 @@ fn the_reference_reads_our_messages_as_the_text_they_were() {
 #[test]
 fn the_references_messages_are_read_as_the_text_they_were() {
     let Some(oracle) = oracle() else { return };
-    // What is no part of a histogram, or only parts of one, the reference
-    // makes into a whole one of zeroes.
+    // The reference completes histograms with missing parts with zeros.
     let whole = |text: &str| {
         let families = Families::parse(text, InputFormat::Text, &TextLimits::default());
         families.is_ok_and(|families| {
@@ -146,7 +144,7 @@ fn the_references_messages_are_read_as_the_text_they_were() {
                         buckets,
                     } => {
                         let counts = buckets.iter().map(|(_, count)| *count).chain(*count);
-                        // It has only whole counts.
+                        // The reference has only whole counts.
                         let mut counts = counts.map(|count| count.fract() == 0.0);
                         sum.is_some() && count.is_some() && counts.all(|whole| whole)
                     }
@@ -202,7 +200,7 @@ fn the_scraper_reads_native_histograms_as_they_were_pushed() {
     let whole = [
         field(1, 0, &[6]),
         double(2, 9.5),
-        // Schema 1 and offset 1, as signed numbers are written.
+        // Schema 1 and offset 1, encoded as signed numbers.
         field(5, 0, &[2]),
         double(6, 0.25),
         field(7, 0, &[1]),

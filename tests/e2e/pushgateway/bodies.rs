@@ -1,5 +1,5 @@
-//! Bodies that are not plain text, written by hand so that the test does not
-//! trust what it tests.
+//! Bodies in other formats than text, written by hand so that the test does not trust the code it
+//! tests.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ pub fn gzip(text: &[u8]) -> Vec<u8> {
     packer.finish().expect("memory takes it")
 }
 
-/// Snappy's framing, with one chunk that is not compressed.
+/// Snappy's framing, with one uncompressed chunk.
 pub fn snappy(text: &[u8]) -> Vec<u8> {
     let mut framed = b"\xff\x06\x00\x00sNaPpY".to_vec();
     framed.push(1);
@@ -48,13 +48,13 @@ pub fn zstd(text: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Kinds of families, by their numbers on the wire.
+/// Types of families, by their numbers in protobuf.
 pub const COUNTER: u8 = 0;
 pub const GAUGE: u8 = 1;
 pub const SUMMARY: u8 = 2;
 pub const HISTOGRAM: u8 = 4;
 
-/// A `MetricFamily` with its length before it.
+/// A `MetricFamily`, preceded by its length.
 pub fn family(name: &str, kind: u8, metrics: &[Vec<u8>]) -> Vec<u8> {
     let mut family = bytes(1, name.as_bytes());
     family.extend(bytes(2, b"Help."));
@@ -67,7 +67,7 @@ pub fn family(name: &str, kind: u8, metrics: &[Vec<u8>]) -> Vec<u8> {
     delimited
 }
 
-/// A `Metric` of one label, and a value in the field of its kind.
+/// A `Metric` with one label, and a value in the field of its type.
 pub fn metric(label: (&str, &str), value: &[u8]) -> Vec<u8> {
     let mut pair = bytes(1, label.0.as_bytes());
     pair.extend(bytes(2, label.1.as_bytes()));

@@ -1,4 +1,4 @@
-//! The requests that both gateways get.
+//! The requests that are sent to both gateways.
 
 use super::bodies::{
     COUNTER, GAUGE, HISTOGRAM, PROTOBUF, SUMMARY, counter, family, gauge, gzip, histogram, metric,
@@ -6,15 +6,15 @@ use super::bodies::{
 };
 use super::tables::{PATHS, TEXTS};
 
-/// One or more requests, to gateways that hold nothing.
+/// One or more requests, to empty gateways.
 #[derive(Debug)]
 pub struct Case {
     pub name: &'static str,
     pub requests: Vec<Request>,
 }
 
-/// Cases in which families of several groups differ in their help, and so
-/// which of them Pushgateway shows is chance.
+/// Cases in which families of several groups have different help texts: Pushgateway shows one of
+/// them at random.
 pub const HELP_BY_CHANCE: &[&str] = &["help-differs", "help-in-one-alone"];
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ fn one_push_to_each_path() -> Vec<Case> {
         .collect()
 }
 
-/// Texts, each put to the same group.
+/// Texts, each pushed to the same group.
 fn one_push_of_each_text() -> Vec<Case> {
     let cases = TEXTS.iter();
     cases
@@ -90,7 +90,7 @@ fn case(name: &'static str, requests: Vec<Request>) -> Case {
     Case { name, requests }
 }
 
-/// What PUT, POST and DELETE leave.
+/// Effects of PUT, POST and DELETE.
 fn verbs() -> Vec<Case> {
     let two = "# TYPE a gauge\na 1\n# TYPE b gauge\nb{n=\"1\"} 1\nb{n=\"2\"} 2\n";
     vec![
@@ -174,7 +174,7 @@ fn verbs() -> Vec<Case> {
     ]
 }
 
-/// Groups that do not go together.
+/// Groups that conflict.
 fn conflicts() -> Vec<Case> {
     let y = "/metrics/job/y";
     let histogram = "# TYPE m histogram\nm_bucket{le=\"+Inf\"} 1\nm_sum 1\nm_count 1\n";
@@ -275,7 +275,7 @@ fn conflicts() -> Vec<Case> {
     ]
 }
 
-/// Bodies packed, and in other formats.
+/// Compressed bodies, and other formats.
 fn codings() -> Vec<Case> {
     let text = "m 1\n";
     let encoded = |coding, body: Vec<u8>| put(X, body).with("Content-Encoding", coding);

@@ -1,18 +1,18 @@
-//! Where the proxy decides otherwise than Pushgateway does, on purpose.
+//! Deliberate differences from Pushgateway.
 
 use super::Part;
 
 #[derive(Debug)]
 pub struct Difference {
-    /// Its row in the document. Several entries may show one difference.
+    /// Its row in the document. Several entries may belong to one row.
     pub name: &'static str,
-    /// The cases that show it.
+    /// The cases that show the difference.
     pub cases: &'static [&'static str],
-    /// Where it shows. Each of them has to differ, and nothing else may.
+    /// The parts that differ. Each of them must differ, and no other may.
     pub parts: &'static [Part],
-    /// What the proxy answers to the requests of each of these cases.
+    /// The proxy's answers to the requests of each of these cases.
     pub statuses: &'static [u16],
-    /// What the proxy shows at the end of each of these cases.
+    /// Samples of the proxy at the end of each of these cases.
     pub shows: &'static [(&'static str, f64)],
     pub reason: &'static str,
 }

@@ -1,5 +1,4 @@
-//! Cases of one request: paths that get the same text, and texts that go to the
-//! same path.
+//! Cases of one request: paths that all get the same text, and texts that all go to the same path.
 
 pub const PATHS: &[(&str, &str)] = &[
     ("job", "/metrics/job/x"),
@@ -160,7 +159,7 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("empty-label-value", "m{a=\"\"} 1\n"),
     ("duplicate-by-an-empty-label", "m{a=\"\"} 1\nm 2\n"),
     ("push-time-pushed", "push_time_seconds 5\n"),
-    // Of another kind, Pushgateway takes it or refuses it by chance.
+    // With another type, Pushgateway accepts or rejects it at random.
     (
         "push-failure-time-pushed",
         "# TYPE push_failure_time_seconds gauge\npush_failure_time_seconds 6\n",
