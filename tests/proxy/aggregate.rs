@@ -1,4 +1,4 @@
-//! Pushes over HTTP that are added to what is there.
+//! Aggregating pushes over HTTP.
 
 use crate::harness::{Proxy, eventually, http_send};
 
@@ -208,7 +208,7 @@ fn a_push_with_a_key_counts_once() {
         "{}",
         other.text()
     );
-    // A push that failed may come again, mended.
+    // A failed push may be corrected and sent again.
     assert_eq!(send("k3", "hits_total -1\n").status, 400);
     assert_eq!(send("k3", COUNTER).status, 202);
     assert!(proxy.metrics().contains("hits_total{page=\"a\"} 6\n"));
@@ -271,7 +271,7 @@ fn aggregated_families_and_groups_are_checked_against_each_other() {
         "# TYPE hits_total counter\nhits_total 1\n",
     );
     assert_eq!(same.status, 200, "{}", same.text());
-    // The series that the group has, and now nobody else can.
+    // The group has this series, so nobody else can.
     let reported = rejected(
         &proxy,
         "/metrics/job/x?mode=aggregate",
@@ -309,7 +309,7 @@ fn series_go_when_nobody_pushed_them_for_their_time() {
         |text| !text.contains("n=\"2\"") && !text.contains('b'),
     );
     assert_eq!(text, "# TYPE a untyped\na{n=\"1\"} 1\n");
-    // The name is free again, for another kind.
+    // The name is free again, for another type.
     add(&proxy, "/metrics", "# TYPE b gauge\nb 1\n");
 }
 

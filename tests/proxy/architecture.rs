@@ -1,4 +1,4 @@
-//! Which module may import which, and what the core does without.
+//! Which module may import which, and what the core must not use.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -197,10 +197,10 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ),
 ];
 
-/// Above all others.
+/// Modules above all others.
 const TOP: [&str; 6] = ["app", "cli", "fuzzing", "healthcheck", "lib", "routes"];
 
-/// What the core does without.
+/// Crates and modules that the core must not use.
 const CORE: [&str; 3] = ["exposition", "registry", "store"];
 const NOT_IN_CORE: [&str; 5] = ["tokio::", "hyper::", "reqwest::", "std::fs::", "log::"];
 

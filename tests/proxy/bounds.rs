@@ -1,5 +1,4 @@
-//! Past a bound there is a clear word and a count, nothing is stored, and
-//! memory is given back.
+//! Past a bound there is a clear error and a count, nothing is stored, and memory is released.
 
 use std::io::Write;
 use std::thread;
@@ -24,7 +23,7 @@ fn a_payload_may_have_max_payload_bytes_and_not_one_more() {
         answer,
         "error: the document exceeds the limit of 1024 bytes (receiver.max_payload)\n"
     );
-    // Several documents may have more together.
+    // Several documents together may be larger.
     let many = [document("a", 1000), document("b", 1000)].concat();
     assert_eq!(proxy.push_tcp(&many), "");
 
@@ -73,7 +72,7 @@ fn a_name_may_have_max_app_name_bytes() {
 fn new_apps_beyond_max_apps_are_rejected_and_known_ones_continue() {
     let proxy = Proxy::start("[receiver]\nmax_apps = 3\n");
     assert_eq!(proxy.push_tcp(b"{\"a\":\"a 1\",\"b\":\"b 1\"}"), "");
-    // Two new ones do not fit, so neither comes in, nor does the known one's text.
+    // Two new apps do not fit, so neither is stored, nor is the text of the known app.
     let answer = proxy.push_tcp(b"{\"a\":\"a 2\",\"c\":\"c 1\",\"d\":\"d 1\"}");
     assert!(
         answer.starts_with(
@@ -115,7 +114,7 @@ fn unfinished_messages_of_all_connections_share_max_buffered() {
     assert_eq!(received(&proxy, "tcp", "json", "no_buffer"), 1.0);
     assert_eq!(names(&proxy), [""; 0]);
 
-    // What is there already can be finished, and its memory is free again.
+    // A message that has begun can be finished, and its memory is then free again.
     holder.send(&[last]);
     eventually(|| names(&proxy), |names| *names == ["held"]);
     eventually(buffered, |bytes| *bytes == Some(0.0));
@@ -168,7 +167,7 @@ fn sending_a_little_now_and_then_does_not_buy_more_time() {
     let proxy = Proxy::start("[receiver]\nmessage_timeout = \"300ms\"\n");
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"wrong\":\"");
-    // Until the receiver closes, which resets what is sent after that.
+    // Until the receiver closes, and resets the connection at the next byte.
     eventually(
         || {
             thread::sleep(Duration::from_millis(20));
@@ -186,7 +185,7 @@ fn the_time_for_a_message_begins_anew_with_each_message() {
     let mut sender = Sender::connect(&proxy);
     let start = Instant::now();
     let mut number = 0;
-    // Longer than the time for one message, and always in the middle of one.
+    // Longer than the time for one message, and never between two messages.
     sender.send(b"{\"app\":");
     while start.elapsed() < Duration::from_secs(3) {
         number += 1;
@@ -220,8 +219,8 @@ fn a_silent_connection_is_closed_after_idle_timeout_without_an_error() {
 
 #[test]
 fn memory_is_given_back_after_many_oversized_attempts() {
-    /// What all attempts together may leave behind. They send 400 MiB, of
-    /// which 16 connections hold 2 MiB each at a time.
+    /// Memory that all attempts together may leave behind. They send 400 MiB, of which 16
+    /// connections hold 2 MiB each at a time.
     const LEFT_BEHIND: u64 = 48 << 20;
 
     let proxy = Proxy::start("[receiver]\nmax_payload = \"2MiB\"\n");
@@ -243,7 +242,7 @@ fn memory_is_given_back_after_many_oversized_attempts() {
         received(&proxy, "tcp", "json", "too_large"),
         1.0 + 16.0 * 12.0
     );
-    // The allocator gives memory back while requests go on.
+    // The allocator returns memory as requests go on.
     let left = || {
         proxy.metrics();
         resident(proxy.pid()).saturating_sub(before)

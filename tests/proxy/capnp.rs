@@ -1,5 +1,5 @@
-//! Cap'n Proto messages, built word by word after
-//! <https://capnproto.org/encoding.html>, right ones and wrong ones.
+//! Cap'n Proto messages, valid and invalid ones, built word by word after
+//! <https://capnproto.org/encoding.html>.
 
 use crate::harness::{Proxy, capnp_message, eventually};
 use crate::support::{Sender, logged, names, received, rejected, text_of};
@@ -21,8 +21,8 @@ fn far(offset: u64, segment: u64) -> u64 {
     offset << 3 | 2 | segment << 32
 }
 
-/// A pointer to a landing pad of two words: a far pointer to the content, and
-/// a tag that says what it is.
+/// A pointer to a landing pad of two words: a far pointer to the content, and a tag that
+/// describes it.
 fn double_far(offset: u64, segment: u64) -> u64 {
     offset << 3 | 4 | 2 | segment << 32
 }
@@ -44,7 +44,7 @@ fn text(text: &str) -> Vec<u64> {
     words(&[text.as_bytes(), &[0]].concat())
 }
 
-/// A pointer to a text of that length.
+/// A pointer to a text of the given length.
 fn text_pointer(offset: i32, text: &str) -> u64 {
     list(offset, BYTES, text.len() as u64 + 1)
 }
@@ -205,7 +205,7 @@ fn missing_fields_are_empty_texts() {
     assert_eq!(rejected(&proxy), []);
 }
 
-/// (what is wrong, the bytes, the reason counted)
+/// (error, bytes, counted reason)
 fn wrong_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let name = text("wrong");
     let data = text("w 1");
@@ -370,7 +370,7 @@ fn a_wrong_message_closes_the_connection_without_a_word_and_leaves_no_trace() {
         let mut sender = Sender::connect(&proxy);
         let earlier = format!("e {number}\n");
         sender.send(&[capnp_message("earlier", &earlier), bytes].concat());
-        // Only a message that could still be finished gets an error.
+        // Only a message that could still be completed gets an error.
         if reason == "truncated" {
             sender.half_close();
         }

@@ -1,4 +1,4 @@
-//! What `check-config` finds between settings, and on the machine.
+//! Problems that `check-config` finds between settings, and on the machine.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,8 +16,8 @@ struct Ended {
     stderr: String,
 }
 
-/// A file of settings, and what `check-config` says of it. `DIR` in the text
-/// is the directory of the file.
+/// Runs `check-config` on a file of settings, and returns its output. `DIR` in the text is the
+/// directory of the file.
 fn check(dir: &TempDir, config: &str) -> Ended {
     let config = config.replace("DIR", &dir.path().display().to_string());
     fs::write(dir.path().join("c.toml"), config).unwrap();
@@ -33,7 +33,7 @@ fn reported(dir: &Path, arguments: &[&str]) -> Ended {
     }
 }
 
-/// The lines of errors, in which `DIR` stands for the directory again.
+/// The lines of errors, with `DIR` in place of the directory.
 #[track_caller]
 fn errors(config: &str) -> Vec<String> {
     let dir = tempdir().unwrap();
@@ -107,7 +107,7 @@ fn entries_of_access_are_checked_with_the_files_that_they_name() {
     }
 }
 
-/// The lines of warnings of a configuration that is right.
+/// The lines of warnings of a valid configuration.
 #[track_caller]
 fn warnings(config: &str) -> Vec<String> {
     let dir = tempdir().unwrap();
@@ -155,8 +155,7 @@ fn one_address_for_two_listeners_is_an_error() {
           same address to serve both on one port"
         ]
     );
-    // Where the other setting has its default, the place is that of the one
-    // that is written.
+    // If the other setting has its default, the place is that of the setting that is written.
     let found = errors("[exporter]\nscrape_expose_endpoint = \"[::]:6554\"\n");
     assert_eq!(
         found,
@@ -176,7 +175,7 @@ fn listeners_that_do_not_meet_are_right() {
         "[operations]\nudp = \"127.0.0.1:6555\"\n",
         "[operations]\ntcp = \"127.0.0.2:6554\"\n",
         "[receiver]\nreceiver_tcp_socket = \"127.0.0.1:0\"\n[push]\nlisten = \"127.0.0.1:0\"\n",
-        // What is off takes no port.
+        // A listener that is off takes no port.
         "[receiver]\nreceive_on_tcp_socket = false\nreceiver_tcp_socket = \"127.0.0.1:6555\"\n",
         "[push]\nlisten = \"\"\n[operations]\ntcp = \"127.0.0.1:6556\"\n",
     ] {
@@ -385,7 +384,7 @@ fn errors_and_warnings_are_reported_together() {
 
 #[test]
 fn every_setting_that_a_document_names_exists() {
-    // Those without a default are not printed, and tables are named as such.
+    // Settings without a default are not printed, and tables are named as tables.
     const OTHERS: [&str; 6] = [
         "receiver.app_ttl",
         "push.rules",
@@ -420,7 +419,7 @@ fn every_setting_that_a_document_names_exists() {
         let Ok(text) = fs::read_to_string(&document) else {
             continue;
         };
-        // Every other part stands between backquotes.
+        // Every second part is between backquotes.
         for code in text.split('`').skip(1).step_by(2) {
             let word = code.split([' ', '=', '\n']).next().unwrap_or_default();
             let Some((table, key)) = word.split_once('.') else {

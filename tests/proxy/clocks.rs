@@ -1,12 +1,12 @@
-//! Clocks that are set to a time that nobody writes.
+//! Clocks that are set to extreme times.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::Proxy;
 
-/// A library that moves the clock of a program it is loaded into. It is made
-/// with the linker that made this test.
+/// A library that moves the clock of a program into which it is loaded. It is built with the
+/// linker that built this test.
 fn mover(dir: &Path) -> PathBuf {
     const SOURCE: &str = r#"
         #define _GNU_SOURCE
@@ -38,7 +38,7 @@ fn a_clock_beyond_all_dates_ends_nothing() {
     let library = mover(dir.path());
     for (clock, fits) in [
         ("1769860800", true),
-        // The year 10000, 1969, and what no calendar has.
+        // The year 10000, 1969, and times beyond every calendar.
         ("253402300800", false),
         ("-1", false),
         ("1152921504606846976", false),
@@ -116,7 +116,7 @@ fn lifetimes_survive_a_clock_that_is_set_back_and_forth() {
     }
     drop(proxy);
     for (clock, kept) in [
-        // Set back: no time has passed.
+        // The clock was set back: no time has passed.
         (NOON - 1000 * HOUR, &["hour{", "day{", "ever{"][..]),
         (0, &["hour{", "day{", "ever{"]),
         (NOON + HOUR / 2, &["hour{", "day{", "ever{"]),

@@ -1,5 +1,5 @@
-//! Aggregated series are deleted over HTTP: by the labels of a path, by
-//! selectors, and by wiping everything.
+//! Deletion of aggregated series over HTTP: by the labels of a path, by selectors, and by wiping
+//! everything.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -38,7 +38,7 @@ fn a_path_with_mode_aggregate_deletes_what_has_its_labels() {
         200
     );
 
-    // The group goes, and what was added stays.
+    // The group is deleted, and aggregated series stay.
     assert_eq!(proxy.push("DELETE", "/metrics/job/x", "").status, 202);
     assert!(!proxy.metrics().contains("pushed"));
     assert_eq!(proxy.sample("hits{job=\"x\"}"), Some(4.0));
@@ -56,7 +56,7 @@ fn a_path_with_mode_aggregate_deletes_what_has_its_labels() {
     assert_eq!(by_path("/metrics/job@base64/eA?mode=aggregate").status, 202);
     assert_eq!(proxy.metrics(), "# TYPE hits untyped\nhits{job=\"y\"} 8\n");
 
-    // Nothing that names no label deletes all, and an empty one is none.
+    // A path without labels must not delete everything; empty labels do not count.
     for path in [
         "/metrics?mode=aggregate",
         "/metrics/?mode=aggregate",
@@ -115,7 +115,7 @@ fn selectors_delete_series_and_a_dry_run_tells_which() {
         "# TYPE hits_total counter\nhits_total{job=\"x\",page=\"b\"} 2\n"
     );
 
-    // Nothing is found, or nothing is asked for.
+    // Selectors that match nothing, or no selectors.
     let answer = delete(&proxy, query);
     assert_eq!(answer.status, 404, "{}", answer.text());
     let value: Value = serde_json::from_str(&answer.text()).unwrap();
@@ -167,7 +167,7 @@ fn a_key_is_remembered_though_what_it_added_is_deleted() {
     assert_eq!(proxy.metrics(), "");
 }
 
-/// What operations count is in the same families, and sets know of it.
+/// Operations count in the same families, and sets are told of a deletion.
 #[test]
 fn what_operations_count_is_deleted_too() {
     let bench = bench("");
@@ -180,8 +180,8 @@ fn what_operations_count_is_deleted_too() {
     bench.comes_to("c", 4.0);
 }
 
-/// Pushes and scrapes go on while very many series are deleted, and what is not
-/// meant stays as it is counted meanwhile.
+/// Pushes and scrapes go on while very many series are deleted, and other series stay as they
+/// are counted meanwhile.
 #[test]
 fn others_go_on_while_very_many_are_deleted() {
     let proxy = Proxy::start(QUIET);

@@ -54,7 +54,7 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
         })
     };
     write(&json, &json!([entry("/gone"), entry("/kept")]).to_string());
-    // New targets are polled at once, and then an hour later. A target that is disturbed would show.
+    // New targets are polled at once, and then an hour later, so another poll would show.
     let config = format!(
         "[poll_external]\npoll_interval = \"1h\"\nfile_sd = [\"{0}/*.json\", \"{0}/b.yml\"]\n",
         dir.path().display()
@@ -95,7 +95,7 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
     assert_eq!(discoveries[0]["targets"], 2);
     assert_eq!(discoveries[1]["targets"], 0);
 
-    // The second file comes, and the first one changes. Its first target stays.
+    // The second file appears, and the first one changes. Its first target stays.
     eventually(|| polls(&proxy, &kept), |polls| *polls == 1.0);
     write(
         &yaml,
@@ -109,7 +109,7 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
     assert_eq!(polls(&proxy, &kept), 1.0);
     assert!(!proxy.metrics().contains(&format!("target=\"{gone}\"")));
 
-    // A list that is wrong changes nothing, and says so.
+    // An invalid list changes nothing, and is reported.
     let ok_updates =
         "exporter_proxy_discovery_updates_total{discovery=\"file_sd[0]\",result=\"ok\"}";
     let bad = ok_updates.replace("\"ok\"", "\"malformed\"");
@@ -123,7 +123,7 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
     assert!(proxy.log().contains(&expected), "{}", proxy.log());
     let updates = value(&proxy, ok_updates);
 
-    // Once it is right, it counts again; wrong entries are left out alone.
+    // Once it is valid, it counts again; only invalid entries are left out.
     write(
         &json,
         &json!([entry("/kept"), { "targets": ["h/x", "h:1"], "labels": { "le": "1" } }])
@@ -139,7 +139,7 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
     );
     assert!(discoveries[0]["lastProblem"].is_null());
 
-    // A file that goes takes its targets with it.
+    // The targets of a removed file are withdrawn.
     fs::remove_file(&yaml).unwrap();
     eventually(|| names(&proxy), |names| *names == [&*kept]);
     assert_eq!(polls(&proxy, &kept), 1.0);
@@ -176,7 +176,7 @@ fn lists_that_are_no_files_and_lists_beyond_the_limit_leave_the_others_alone() {
     );
     let problem = format!("{}: not a regular file", path("a.json").display());
     eventually(state, |state| state["lastProblem"]["reason"] == *problem);
-    // The look at the pipe has ended, so changes are still seen. There is room for more now.
+    // The read of the pipe has ended, so changes are noticed. Now there is room for other targets.
     write(
         &path("b.json"),
         &json!([{ "targets": addresses[7..] }]).to_string(),
@@ -306,7 +306,7 @@ fn lists_of_servers_are_requested_with_credentials_and_the_last_good_one_stays()
     assert_eq!(names(&proxy), [&*one, &*two]);
     assert_eq!(polls(&proxy, &one), 1.0);
 
-    // More than the limit are left out, in the order of the list.
+    // Targets beyond the limit are left out, in the order of the list.
     reload(&proxy, &config("max_targets = 1"));
     eventually(|| names(&proxy), |names| *names == [&*two]);
     let rejected = "exporter_proxy_discovery_rejected_entries{discovery=\"http_sd[0]\"}";
@@ -344,7 +344,7 @@ fn a_reload_keeps_what_was_found() {
     let proxy = Proxy::start(&config(""));
     let name = &upstream.address;
     eventually(|| polls(&proxy, name), |polls| *polls == 1.0);
-    // The same discovery goes on, and so does its target.
+    // The same discovery continues, and so does its target.
     let report = reload(&proxy, &(config("") + "max_body = 100\n"));
     assert!(
         report.contains("changed poll_external.max_body"),
@@ -352,7 +352,7 @@ fn a_reload_keeps_what_was_found() {
     );
     reload(&proxy, &config(""));
     assert_eq!(polls(&proxy, name), 1.0);
-    // Found targets are polled in another way: at once, since their settings have changed.
+    // Found targets are polled at once with their new settings.
     let report = reload(&proxy, &config("labels = { env = \"prod\" }"));
     assert!(report.contains("changed poll_external.file_sd"), "{report}");
     let labels = format!("m{{env=\"prod\",instance=\"{name}\",path=\"/metrics\"}} 1\n");
@@ -360,7 +360,7 @@ fn a_reload_keeps_what_was_found() {
         || text_of(&proxy, name),
         |text| text.as_deref() == Some(&*labels),
     );
-    // Without the discovery nothing is left of it.
+    // Without the discovery, its targets and metrics disappear.
     reload(&proxy, "");
     eventually(|| names(&proxy), Vec::is_empty);
     assert!(!proxy.metrics().contains("exporter_proxy_discovery"));
@@ -410,7 +410,7 @@ fn a_reload_keeps_the_targets_of_a_list_that_cannot_be_read() {
     let failed =
         "exporter_proxy_discovery_updates_total{discovery=\"file_sd[0]\",result=\"malformed\"}";
     eventually(|| value(&proxy, failed), |count| *count >= 1.0);
-    // What can be read is polled in the new way, and the rest as before.
+    // The readable list gets the new settings, and the other keeps the old ones.
     reload(&proxy, &config("labels = { env = \"prod\" }"));
     await_text("/good", "env=\"prod\",");
     await_text("/bad", "");
@@ -421,7 +421,7 @@ fn a_reload_keeps_the_targets_of_a_list_that_cannot_be_read() {
     eventually(|| names(&proxy), |names| *names == [name("/good")]);
 }
 
-/// The rules for targets in a file, which keep targets with `env="prod"`.
+/// The rules for targets, in a file. They keep targets with `env="prod"`.
 const TARGET_RULES: &str = "- {action: keep, source_labels: [env], regex: prod}\n\
     - {source_labels: [__meta_filepath], regex: '.*/([^/]+)', target_label: list}\n\
     - {source_labels: [__param_q], target_label: __metrics_path__, replacement: /$1}\n\
@@ -464,7 +464,7 @@ fn rules_of_targets_are_reloaded() {
     assert_eq!((count("targets"), count("dropped_entries")), (1.0, 1.0));
     assert_eq!(listed(&proxy).1[0]["dropped"], 1);
 
-    // Rules for all targets drop those of the configuration, too.
+    // Rules for all targets also drop targets of the configuration.
     let drop = "relabel = [{ action = \"drop\", source_labels = [\"env\"], regex = \"prod\" }]";
     reload(&proxy, &config("", drop));
     let path = "path=\"/metrics?q=two\"";

@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Proxy, eventually};
 use crate::reload::reload;
 use crate::support::{names, text_of};
 
-/// A DNS server that knows these records. It runs until the test ends.
+/// A DNS server with these records. It runs until the test ends.
 struct Dns {
     address: String,
     records: Arc<Mutex<Vec<(&'static str, RData)>>>,
@@ -146,7 +146,7 @@ fn a_name_that_cannot_be_looked_up_keeps_its_targets() {
     assert!(reason.starts_with("broken.test: "), "{reason}");
     assert_eq!(discoveries[0]["targets"], 1);
 
-    // Nor does it lose them with a server that knows none of the names.
+    // With a server that does not answer, the targets stay, too.
     reload(&proxy, &config("127.0.0.1:1"));
     eventually(|| value(&proxy, failed), |count| *count >= 1.0);
     assert_eq!(names(&proxy), ["127.0.0.1:1"]);

@@ -1,4 +1,4 @@
-//! Limits on single senders: rates and shares of memory, at every way in.
+//! Limits on single senders: rates and shares of memory, on every input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -11,15 +11,15 @@ use crate::harness::{Answer, PATIENCE, Proxy, eventually, http_send};
 use crate::operations::bench;
 use crate::support::{Sender, received};
 
-/// A rate that nobody reaches again within a test.
+/// A rate that allows nothing more within a test.
 const ONE_A_MINUTE: &str =
     "[limits]\nloopback = true\nburst = \"1ms\"\naddress = { bytes_per_second = 1 }\n";
 
-/// Rates of messages that a test can wait for, ...
+/// A rate of messages for which a test can wait, ...
 const ONE_A_SECOND: &str =
     "[limits]\nloopback = true\nburst = \"1ms\"\naddress = { messages_per_second = 1 }\n";
 
-/// ... and that many messages at once exceed.
+/// ... and a number of messages that exceeds it.
 const TWENTY: &str =
     "[limits]\nloopback = true\nburst = \"50ms\"\naddress = { messages_per_second = 20 }\n";
 
@@ -136,8 +136,8 @@ fn each_token_has_its_own_rate() {
     assert_eq!(exceeded(&proxy, "user", "bytes"), 1.0);
 }
 
-/// Sends `count` messages at once, and returns the reply and the time that it took. No
-/// load on the machine makes that time shorter than the limits demand.
+/// Sends `count` messages at once, and returns the reply and the time that it took. Load on the
+/// machine can only make this time longer.
 fn flood(
     mut stream: impl Read + Write,
     half_close: impl FnOnce(),
@@ -186,7 +186,7 @@ fn receivers_pause_and_lose_nothing() {
             assert_eq!(received(&proxy, receiver, "json", "ok"), 31.0 * floods);
             (paused(&proxy), exceeded(&proxy, "address", "messages"))
         };
-        // On a busy machine the time of a pause can pass before the pause begins.
+        // On a busy machine, the time of a pause can be over before the pause begins.
         eventually(flood, |(paused, exceeded)| {
             *paused > before.0 && *exceeded > before.1
         });
@@ -268,7 +268,7 @@ fn sockets_for_operations_pause() {
         ("tcp", &b"c:1|c\n"[..]),
         ("unix", b"{\"name\":\"c\",\"op\":\"inc\",\"value\":1}\n"),
     ] {
-        // Few enough for one read: those that follow wait.
+        // Few enough for one read, so that only later ones wait.
         let flood = || match transport {
             "tcp" => flood_tcp(&bench.tcp, line, 20),
             _ => flood_unix(&bench.unix, line, 20),
@@ -280,7 +280,7 @@ fn sockets_for_operations_pause() {
         assert_eq!(bench.results(transport, "ok"), 40.0);
     }
     assert_eq!(bench.proxy.sample("c"), Some(80.0));
-    // A sender that would wait for too long gets an error.
+    // A sender that would have to wait too long gets an error.
     let (reply, _) = flood_tcp(&bench.tcp, b"c:1|c\n", 2000);
     assert!(
         reply.starts_with("error: this address sends more than 20 messages"),
@@ -327,12 +327,12 @@ fn new_aggregated_series_have_a_rate_of_their_own() {
         let body = format!("# TYPE added_total counter\n{}", lines.collect::<String>());
         proxy.push("POST", "/metrics/job/x?mode=aggregate", body)
     };
-    // Groups are no aggregated series, and are bounded by their memory.
+    // Groups have no aggregated series; their memory is limited.
     for number in 0..5 {
         let path = format!("/metrics/job/{number}");
         assert_eq!(proxy.push("PUT", &path, "m 1\n").status, 200);
     }
-    // A push that creates more than the rate passes, and is paid for by the next ones.
+    // A push that creates more than the rate allows passes, and delays the next ones.
     assert_eq!(add(0..1000).status, 202);
     assert_limited(&add(0..1), "(limits.address.new_series_per_second)");
     let create = || proxy.push("POST", "/create", "{}");
@@ -341,7 +341,7 @@ fn new_aggregated_series_have_a_rate_of_their_own() {
     let added = |number: u32| proxy.sample(&format!("added_total{{job=\"x\",n=\"{number}\"}}"));
     assert_eq!((added(0), added(999)), (Some(1.0), Some(1.0)));
 
-    // The same address by other ways.
+    // The same address on other inputs.
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     udp.send_to(b"c:1|c", &bench.udp).unwrap();
     eventually(
@@ -384,7 +384,7 @@ fn what_a_sender_exposes_counts_against_its_share_of_memory() {
     assert_eq!(push("192.0.2.2", "b", 6000).status, 200);
     assert_eq!(push("192.0.2.3", "a", 6000).status, 200);
     assert_eq!(push(one, "c", 6000).status, 200);
-    // What a sender frees is its own again.
+    // A sender can use again what it frees.
     assert_eq!(push(one, "d", 6000).status, 429);
     assert_eq!(push(one, "c", 1).status, 200);
     assert_eq!(push(one, "d", 6000).status, 200);
@@ -413,7 +413,7 @@ fn the_web_configuration_limits_all_requests_together() {
     assert_limited(&answer, "(rate_limit in web.config_file)");
     let answer = proxy.push("PUT", "/metrics/job/x", "m 1\n");
     assert_limited(&answer, "(rate_limit in web.config_file)");
-    // Sockets are not HTTP.
+    // Sockets answer differently from HTTP.
     assert_eq!(proxy.push_tcp(b"{\"a\":\"m 1\"}"), "");
 }
 

@@ -24,7 +24,7 @@ fn allow_files(wanted: u64) {
     }
 }
 
-/// Opens connections that send `bytes` and then nothing, and stay.
+/// Opens connections that send `bytes` and then stay silent.
 fn silent(address: &str, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
     (0..count)
         .map(|_| {
@@ -45,13 +45,13 @@ fn a_sender_gets_through_beside_3000_silent_connections() {
     assert_eq!(proxy.push_tcp(b"{\"app\":\"m 1\"}"), "");
     assert_eq!(text_of(&proxy, "app").as_deref(), Some("m 1\n"));
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
-    // The others have not simply gone: the permits are still taken.
+    // The other connections are still open: the permits are still taken.
     let open = proxy.sample("exporter_proxy_connections_open{listener=\"tcp\"}");
     assert!(open >= Some(1_500.0), "{open:?}");
     let evicted =
         proxy.sample("exporter_proxy_connections_evicted_total{listener=\"tcp\",result=\"idle\"}");
     assert!(evicted >= Some(900.0), "{evicted:?}");
-    // The Unix socket has permits of its own.
+    // The Unix socket has separate permits.
     assert_eq!(proxy.push_unix(b"{\"local\":\"m 1\"}"), "");
     drop((begun, quiet));
     eventually(
@@ -65,7 +65,7 @@ fn a_sender_gets_through_beside_documents_that_were_left_half_sent() {
     let proxy = Proxy::start(
         "[exporter]\nconcurrent_requests = 100\n[receiver]\nmessage_timeout = \"1h\"\n",
     );
-    // Enough of each for its sender to get the reason.
+    // Enough bytes that each sender gets the reason.
     let begun = silent(&proxy.tcp, 600, b"{\"wrong\":\"w");
     let start = Instant::now();
     assert_eq!(proxy.push_tcp(b"{\"app\":\"m 1\"}"), "");
@@ -97,7 +97,7 @@ fn http_connections_past_the_bound_make_room_for_a_scrape() {
     drop((quiet, half));
 }
 
-/// Starts the proxy where it may open that many files.
+/// Starts the proxy with this limit on open files.
 pub fn with_files(files: u32, config: &str) -> Proxy {
     Proxy::launch(config, &[], |command| {
         let mut limited = Command::new("sh");
@@ -128,7 +128,7 @@ const ACCEPT_ERROR: &str = "tcp listener cannot accept connections: Too many ope
 fn at_the_limit_of_open_files_it_waits_says_so_and_goes_on_when_it_can() {
     let proxy = with_files(64, "");
     logged(&proxy, "this process may open 64 files", 1);
-    // A scrape connection that is open already goes on being served.
+    // An open scrape connection is still served.
     let mut scraper = Sender::to(&proxy.http);
     let mut scrape = || {
         scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -188,8 +188,8 @@ fn a_scrape_gets_through_though_pushers_have_taken_every_descriptor() {
     drop(quiet);
 }
 
-/// Breaks a connection off: what is on its way is lost, and the other side
-/// gets a reset instead of an end.
+/// Resets a connection: bytes on their way are lost, and the other side gets a reset instead of
+/// an end.
 fn reset(sender: Sender) {
     let socket = TcpSocket::from_std_stream(sender.0);
     socket.set_zero_linger().expect("an option is set");
@@ -204,7 +204,7 @@ fn a_sender_that_is_gone_half_way_leaves_the_old_text_in_place_and_is_counted() 
     for (format, half) in [("json", json), ("capnp", capnp)] {
         proxy.push_tcp(b"{\"app\":\"old 1\"}");
         let mut sender = Sender::connect(&proxy);
-        // That half of the next has been read is certain once this is stored.
+        // Once this is stored, half of the next message has certainly been read.
         let whole = match format {
             "json" => b"{\"before\":\"b 1\"}".to_vec(),
             _ => capnp_message("before", "b 2"),
@@ -280,7 +280,7 @@ fn scrapes_and_pushes_go_on_beside_each_other_and_no_text_is_torn() {
 #[test]
 fn a_client_that_closes_its_side_early_still_gets_its_answer() {
     let proxy = Proxy::start("");
-    // Whether the end is seen together with the request is a matter of chance.
+    // It depends on chance whether the proxy sees the end together with the request.
     for _ in 0..300 {
         let mut sender = Sender::to(&proxy.http);
         sender.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n");

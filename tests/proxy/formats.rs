@@ -15,7 +15,7 @@ fn accepting(proxy: &Proxy, accept: &str) -> Answer {
     answer
 }
 
-/// The lines of pushed families, without the times of the pushes.
+/// The lines of pushed families, without push times.
 fn pushed(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.contains("push_"));
     lines.map(|line| format!("{line}\n")).collect()
@@ -130,7 +130,7 @@ fn pushed_names_are_escaped_beside_verbatim_text() {
             .header("content-type")
             .is_some_and(|it| it.starts_with("text/plain"))
         {
-            // Verbatim text in another format has its names escaped too.
+            // Names in verbatim text are escaped, too, if it is served in another format.
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             assert!(
                 body.contains(disk) && body.contains(hits),
@@ -296,7 +296,7 @@ fn aggregated_families_have_the_types_of_text() {
         let path = "/metrics/zone/z?mode=aggregate";
         proxy.push_with("POST", path, &[("Content-Type", OPEN_METRICS)], body)
     };
-    // Counts of a gauge histogram can fall, so their sum has no meaning.
+    // Counts of a gauge histogram can fall, so they cannot be summed.
     let rejected = push(OPEN);
     assert_eq!(rejected.status, 400);
     let expected = "family g_volts, line 9: gauge histograms are not aggregated";
@@ -354,7 +354,7 @@ fn points_of_one_series_are_kept_in_order_of_time() {
     );
 }
 
-/// As `docs/compliance.md` has it.
+/// `docs/compliance.md` describes this.
 #[test]
 fn duplicate_series_are_rejected_by_line_or_by_name() {
     let proxy = Proxy::start(MERGED);

@@ -1,4 +1,4 @@
-//! Behind other servers: prefixes, reverse proxies, load balancers.
+//! The proxy behind other servers: prefixes, reverse proxies, load balancers.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use proxy_header::{ProxiedAddress, ProxyHeader};
 
 use crate::harness::{Answer, PATIENCE, Proxy, http_request};
 
-/// The peer of an app, group or target.
+/// The sender of an app, target or group.
 fn peer(proxy: &Proxy, name: &str) -> String {
     let list = proxy.get("/apps?format=json").json();
     let mut all = list["apps"].as_array().expect("a list").iter();
@@ -111,7 +111,7 @@ fn a_load_balancer_names_the_client() {
     let log = proxy.log();
     assert!(log.contains("connection of 127.0.0.1:"), "{log}");
     assert!(log.contains(" rejected (malformed)"), "{log}");
-    // The Unix socket has no balancer.
+    // No balancer is in front of the Unix socket.
     assert_eq!(proxy.push_unix(b"{\"c\":\"m 1\"}"), "");
     for (result, count) in [("ok", 1.0), ("malformed", 1.0)] {
         let series = format!("exporter_proxy_proxy_headers_total{{result=\"{result}\"}}");

@@ -75,7 +75,7 @@ fn groups_are_listed_in_order_and_by_pages() {
         assert_eq!(answer.status, 400, "{wrong}");
         assert_eq!(answer.json()["errorType"], "bad_data");
     }
-    // The list continues after a group that is gone.
+    // The list continues after a deleted group.
     let page = list(&proxy, &format!("?after={}", encoded("{job=\"bb\"}")));
     assert_eq!(keys(&page), expected[3..]);
     let error = |query: &str| {
@@ -112,8 +112,8 @@ fn regular_expressions_are_bounded_in_size_and_time() {
             assert!(answer.text().contains(words), "{}", answer.text());
         }
     }
-    // The worst that fits: where its time is up a page ends, and the next one
-    // goes on, so that all are found in the end.
+    // The slowest pattern within the limits: when its time is up, a page ends and the next one
+    // continues, so that all groups are found in the end.
     let slow = "[0-9].*a[ab]{40}.*";
     let (mut found, mut after) = (0, String::new());
     loop {

@@ -1,4 +1,4 @@
-//! Small bodies that would become much: text, families.
+//! Small bodies that would become large: text, families.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A body of one histogram, which in text has all labels on each bucket.
+/// A body of one histogram; in text, each of its buckets has all labels.
 fn histogram(labels: usize, length: usize, buckets: u32) -> Vec<u8> {
     let value = "v".repeat(length);
     let labels = (0..labels).flat_map(|n| {
@@ -62,7 +62,7 @@ fn a_small_body_that_becomes_too_much_text_is_rejected_with_its_size() {
     }
     let rejected = "exporter_proxy_pushes_total{method=\"put\",result=\"too_large\"}";
     assert_eq!(proxy.sample(rejected), Some(1.0));
-    // What was rejected was never made.
+    // A rejected text was never built.
     assert!(crate::support::resident(proxy.pid()) < 100 << 20);
 }
 
@@ -85,7 +85,7 @@ fn text_that_is_made_of_a_body_counts_as_what_is_being_taken_in() {
         "{}",
         answer.text()
     );
-    // 2 MB, and given back each time.
+    // 2 MB, released each time.
     for _ in 0..4 {
         let answer = push(&proxy, "PUT", "/metrics/job/x", &histogram(10, 4 << 10, 50));
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -84,7 +84,7 @@ fn a_page_of_another_site_cannot_write_by_any_request() {
     }
     assert_eq!(state(&proxy), before);
     assert_eq!(names(&proxy), ["kept", "{job=\"kept\"}"]);
-    // Such pages can read, and pages of the proxy itself can write.
+    // Such pages can read, and the proxy's own pages can write.
     let evil = ("Origin", "https://evil.example");
     assert_eq!(proxy.push_with("GET", "/metrics", &[evil], "").status, 200);
     let own = format!("http://{}", proxy.push);

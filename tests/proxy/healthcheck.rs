@@ -1,4 +1,4 @@
-//! `exporter-proxy healthcheck` asks the running program where its own configuration says.
+//! `exporter-proxy healthcheck`, which asks the running program at the configured address.
 
 use std::fs;
 use std::net::TcpListener;
@@ -49,7 +49,7 @@ fn it_asks_the_listener_of_the_configuration_and_tells_by_its_exit_code() {
     );
     assert!(printed.starts_with(&place), "{printed}");
 
-    // It goes on serving for a while, and is not ready.
+    // It is still served, and not ready.
     proxy.signal("TERM");
     let printed = eventually(|| check(&config, &["--ready"]), |(code, _)| *code == 1).1;
     assert!(
@@ -87,7 +87,7 @@ fn it_asks_over_a_unix_socket_and_over_tls() {
         command
     });
     assert_eq!(check(&listen(&proxy.http, ""), &[]), (0, "OK\n".to_owned()));
-    // Plain HTTP is not what the port speaks.
+    // The port does not speak plain HTTP.
     let (code, printed) = check(&scrapes(&format!("\"{}\"", proxy.http)), &[]);
     assert_eq!(code, 1, "{printed}");
 

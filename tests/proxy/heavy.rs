@@ -1,5 +1,5 @@
-//! Work is judged by what a body becomes, and memory is shared so that small
-//! bodies and messages find room beside large ones.
+//! Limits apply to decompressed bodies, and memory is shared so that small bodies and messages
+//! find room beside large ones.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -91,7 +91,7 @@ fn a_batch_ends_at_the_first_group_that_is_wrong_or_too_many() {
     for number in 0..=100_000 {
         different.push_str(&format!("{{\"labels\":{{\"job\":\"{number}\"}}}},"));
     }
-    // It need not even end.
+    // It need not even be complete.
     let answer = proxy.push("POST", "/api/v1/batch", different);
     assert_eq!(answer.status, 413);
     assert!(
@@ -119,7 +119,7 @@ fn a_batch_ends_at_the_first_group_that_is_wrong_or_too_many() {
     );
 }
 
-/// Begins a body of that length, of which so much is sent.
+/// Begins a body of that length, and sends a part of it.
 fn stalled(address: &str, length: usize, sent: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
@@ -136,13 +136,13 @@ fn small_bodies_find_room_beside_large_ones_that_stall_and_those_are_cut_off() {
     let large = [0, 1].map(|_| stalled(&proxy.push, 4 << 20, 3 << 20));
     let all = (6 << 20) as f64;
     eventually(|| buffered(&proxy), |bytes| *bytes == Some(all));
-    // Of what is left, a large one may not have the reserve.
+    // A large body cannot use the reserve.
     let text = format!("{}m 1\n", "# c\n".repeat(300_000));
     let rejected = proxy.push("PUT", "/metrics/job/large", &text);
     assert_eq!(rejected.status, 503, "{}", rejected.text());
     let small = proxy.push("PUT", "/metrics/job/small", "m 1\n");
     assert_eq!(small.status, 200);
-    // One of them is cut off, or both: with one gone there is memory enough.
+    // One or both are cut off: without one, there is memory enough.
     let rejected =
         || proxy.sample("exporter_proxy_pushes_total{method=\"put\",result=\"timeout\"}");
     eventually(rejected, |count| *count >= Some(1.0));
@@ -176,7 +176,7 @@ fn small_messages_find_room_beside_large_ones_that_stall_and_those_are_cut_off()
     eventually(received, |bytes| *bytes > Some((3 << 20) as f64));
     let rejected = begin(1 << 20).read_to_end();
     assert!(rejected.contains("receiver.max_buffered"), "{rejected}");
-    // It comes in two parts, so that it has to be kept.
+    // It comes in two parts, so that the proxy has to keep the first.
     let mut small = Sender::connect(&proxy);
     small.send(b"{\"small\":\"m 1");
     small.send(&[b' '; 32 << 10]);

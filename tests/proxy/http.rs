@@ -1,4 +1,4 @@
-//! The HTTP endpoints that read: types, lengths, methods, limits of connections.
+//! HTTP endpoints that read: types, lengths, methods, limits on connections.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -388,12 +388,12 @@ fn clients_that_never_read_delay_nobody_and_are_closed_after_write_timeout() {
         "[exporter]\nwrite_timeout = \"1s\"\nown_metrics = false\n[receiver]\nmax_payload = \"64MiB\"\n",
     );
     let open = || {
-        // A scrape would not show the count, so it is read from the system.
+        // A scrape would not show the count, so the test reads it from the system.
         let fds = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap();
         fds.count()
     };
     let before = open();
-    // More than the socket buffers on both sides hold.
+    // More than the socket buffers of both sides can hold.
     let text = format!("m 1 {}\n", " ".repeat(24 << 20));
     proxy.push_tcp(&capnp_message("big", &text));
     let stuck: Vec<TcpStream> = (0..8).map(|_| never_reads(&proxy)).collect();

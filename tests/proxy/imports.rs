@@ -1,9 +1,9 @@
 //! No import cycles between the files of a folder.
 //!
 //! Each file of `src/` is a node. A path in a file, in a `use` or in code, is an edge to the file
-//! that defines its item: re-exports are followed. A file may name what its own ancestors define
-//! (`use super::Limits`), since a module and its submodules are one unit; what it may not do is name
-//! a sibling that names it in return, directly or through others.
+//! that defines its item; re-exports are followed. A file may name items of its own ancestors
+//! (`use super::Limits`), since a module and its submodules are one unit. It may not name a sibling
+//! that names it in return, directly or through others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use syn::visit::{self, Visit};
 
 use crate::architecture::{SRC, sources};
 
-/// Folders, and how many of their files are part of a cycle. The numbers only shrink, to 0.
+/// Folders, and how many of their files are part of a cycle. The numbers may only shrink.
 const FOLDERS: [(&str, usize); 4] = [("http", 0), ("inputs", 0), ("outputs", 0), ("store", 0)];
 
 /// A path of module names from the crate's root: `["store", "page"]`.
@@ -90,7 +90,7 @@ fn reachable<'e>(
     reached
 }
 
-/// The modules of a crate that are files, tests left out.
+/// The modules of a crate that are files, without tests.
 pub struct Sources(BTreeMap<Module, Named>);
 
 impl Sources {
@@ -132,7 +132,7 @@ impl Sources {
         Sources(modules)
     }
 
-    /// What each module names, itself and its ancestors left out.
+    /// The modules that each module names, except itself and its ancestors.
     fn edges(&self) -> BTreeMap<Module, BTreeSet<Module>> {
         self.0
             .iter()
@@ -147,7 +147,7 @@ impl Sources {
             .collect()
     }
 
-    /// A path from the crate's root; `None` for one into another crate.
+    /// A path from the crate's root; `None` if it leads into another crate.
     fn absolute(&self, module: &Module, path: &[String]) -> Option<Module> {
         let mut base = module.clone();
         let mut rest = path;
@@ -173,9 +173,9 @@ impl Sources {
         Some(base)
     }
 
-    /// The module that defines what a path names.
+    /// The module that defines the item of a path.
     fn defining(&self, path: &[String], depth: usize) -> Option<Module> {
-        /// More re-exports of re-exports than there are.
+        /// A limit on nested re-exports, larger than any here.
         const DEEPEST: usize = 8;
 
         let length = (0..=path.len())
@@ -210,7 +210,7 @@ fn module_of(path: &str) -> Module {
     module
 }
 
-/// What a file names: paths as they are written.
+/// The paths in a file, as written.
 #[derive(Default)]
 struct Named {
     uses: BTreeSet<Vec<String>>,
@@ -227,7 +227,7 @@ impl Named {
             syn::UseTree::Name(name) => {
                 self.uses.insert(with(&name.ident));
             }
-            // Only what it is called there matters, and no re-export here has another name.
+            // The name in the other module counts; no re-export here renames.
             syn::UseTree::Rename(name) => {
                 self.uses.insert(with(&name.ident));
             }

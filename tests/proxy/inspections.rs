@@ -1,5 +1,5 @@
-//! Verbatim texts, as the inspection in the background finds them, and as
-//! readers of OpenMetrics and protobuf see them.
+//! Verbatim texts, as seen by the background inspection and by readers of OpenMetrics and
+//! protobuf.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::natives::{push as push_natives, scrape as scrape_protobuf};
 use crate::support::{detail, logged};
 use crate::upstream::{Upstream, ok};
 
-/// What a Prometheus asks for that has no native histograms on.
+/// The `Accept` of a Prometheus without native histograms.
 const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -20,7 +20,7 @@ fn push(proxy: &Proxy, apps: &Value) {
     assert_eq!(proxy.push_tcp(apps.to_string().as_bytes()), "");
 }
 
-/// The details of an app once they are as wanted.
+/// Waits until the details of an app are as wanted.
 #[track_caller]
 fn once(proxy: &Proxy, app: &str, holds: impl Fn(&Value) -> bool) -> Value {
     eventually(
@@ -72,7 +72,7 @@ fn a_text_that_prometheus_would_reject_is_passed_on_and_marked_suspect() {
     assert_eq!(counted("invalid_text"), Some(1.0));
     assert!(counted("ok") >= Some(1.0));
 
-    // It stays suspect without more words, until a better text comes.
+    // It stays suspect without further log lines, until a better text comes.
     push(&proxy, &json!({ "bad": "m{a=\"b\" 3\n" }));
     once(&proxy, "bad", |it| it["suspect"]["line"] == 1);
     push(&proxy, &json!({ "bad": "m 3\n" }));
@@ -182,7 +182,7 @@ fn native_histograms_stay_native_beside_texts_of_apps() {
         "z",
     ];
     assert_eq!(names, expected);
-    // The same, whether it was made before, and by parts.
+    // The result does not depend on whether it existed before, or was made in parts.
     assert_eq!(scrape_protobuf(&proxy, "/metrics"), families);
     let some = scrape_protobuf(&proxy, "/metrics?name[]=h&name[]=z");
     let names: Vec<&str> = some.iter().map(|family| &*family.name).collect();
@@ -190,7 +190,7 @@ fn native_histograms_stay_native_beside_texts_of_apps() {
     assert_eq!(scrape_protobuf(&proxy, "/metrics?app=b").len(), 1);
     assert_eq!(scrape_protobuf(&proxy, "/apps/b/metrics").len(), 1);
     assert_eq!(scrape_protobuf(&proxy, "/apps/bad/metrics").len(), 0);
-    // What changes is in the next answer.
+    // Changes are in the next answer.
     push(&proxy, &json!({ "b": "z 1\ny 2\n" }));
     assert_eq!(scrape_protobuf(&proxy, "/metrics").len(), 6);
 }
@@ -205,7 +205,7 @@ fn readers_of_text_get_it_as_it_was_sent() {
         assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(text, format!("{sent}bad{{\n"), "{accept}");
     }
-    // A reader of protobuf that reads text too gets what it prefers.
+    // A reader that accepts protobuf and text gets the one that it prefers.
     let (content_type, _) = text(
         &proxy,
         "/metrics",

@@ -10,7 +10,7 @@ use crate::harness::{Proxy, eventually};
 
 const JSON_LOG: &str = "[log]\nformat = \"json\"\n";
 
-/// The lines of the log.
+/// The complete lines of the log.
 fn lines(proxy: &Proxy) -> Vec<Value> {
     let log = proxy.log();
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);

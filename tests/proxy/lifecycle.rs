@@ -1,5 +1,5 @@
-//! Starting: configuration, ports and socket files, and what the exit code
-//! says where it does not come to it. Apps that go away.
+//! The start: configuration, ports and socket files, and exit codes if it fails. Apps that are
+//! withdrawn.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use tempfile::tempdir;
 use crate::harness::{PATIENCE, Proxy, eventually, program};
 use crate::support::{logged, names, text_of};
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -21,7 +21,7 @@ struct Ended {
     stderr: String,
 }
 
-/// Runs the program to its end, which `timeout` sees to.
+/// Runs the program to its end, which `timeout` enforces.
 fn run(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     let program = program();
     let mut command = Command::new("timeout");
@@ -66,7 +66,7 @@ fn check_config_accepts_a_right_file_an_empty_one_and_none() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.stdout, "built-in defaults: ok\n");
 
-    // Without a name, it is the file of the working directory.
+    // By default, it is the file in the working directory.
     fs::rename(&right, dir.path().join("config.toml")).unwrap();
     let ended = run(dir.path(), &["check-config"], &[]);
     assert_eq!(ended.stdout, "config.toml: ok\n");
@@ -109,7 +109,7 @@ fn check_config_tells_every_error_with_its_place_and_exits_with_78() {
         assert!(line.starts_with(place), "{place}: {line}");
         assert!(line.contains(words), "{words}: {line}");
     }
-    // The same keeps the program from starting.
+    // The same error prevents the start.
     let ended = run(dir.path(), &["-c", "c.toml"], &[]);
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 5, "{}", ended.stderr);
@@ -181,7 +181,7 @@ fn the_defaults_hold_where_there_is_no_configuration_file() {
         let found = printed.stdout.lines().any(|printed| printed == line);
         assert_eq!(found, line != "poll_interval", "{line}: {}", printed.stdout);
     }
-    // It serves with them; ports and socket aside, which others may have.
+    // It serves with these settings, except for ports and socket, which others may use.
     let proxy = Proxy::launch("not even read", &[], |command| {
         let mut bare = program();
         let environment: Vec<_> = command
@@ -283,7 +283,7 @@ fn the_unix_socket_has_the_mode_and_owner_that_are_set() {
     assert_eq!(mode(&proxy), 0o622);
     assert_eq!(proxy.push_unix(b"{\"app\":\"m 1\"}"), "");
 
-    // Only root can give a socket away.
+    // Only root can change the owner of a socket.
     if user == 0 {
         let proxy =
             Proxy::start("[receiver]\nunix_socket_user = 12345\nunix_socket_group = \"54321\"\n");
@@ -340,7 +340,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_or_a_file_is_left_alone() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     fs::remove_file(&path).unwrap();
 
-    // A listener that is gone leaves its file.
+    // A listener that has ended leaves its file.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let mut first = Proxy::start_with("", &settings);
@@ -386,7 +386,7 @@ fn an_app_not_heard_from_for_its_ttl_is_withdrawn_though_nobody_scrapes() {
     assert!(proxy.metrics().ends_with("\nk 2\n"));
     assert_eq!(proxy.sample("exporter_proxy_expired_total"), Some(1.0));
 
-    // It may come back.
+    // The app may come back.
     proxy.push_tcp(b"{\"gone\":\"g 2\"}");
     assert_eq!(text_of(&proxy, "gone").as_deref(), Some("g 2\n"));
 }

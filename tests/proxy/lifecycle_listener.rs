@@ -1,5 +1,5 @@
-//! The listener of `[lifecycle]`, as that of prom-aggregation-gateway: health checks and
-//! own metrics, and nothing of apps. What that program's clients see of CORS and `DELETE`.
+//! The listener of `[lifecycle]`, like that of prom-aggregation-gateway: health checks and own
+//! metrics, but no apps. The CORS headers and `DELETE` that its clients expect.
 
 use crate::harness::{Answer, Proxy, eventually, http_request};
 
@@ -49,7 +49,7 @@ fn it_serves_health_checks_and_own_metrics_alone() {
     );
     assert_eq!(push.status, 404, "{}", push.text());
 
-    // Own metrics are here, though they are left out elsewhere.
+    // Own metrics are here, although they are switched off elsewhere.
     let own = get(&address, "/metrics").text();
     for sample in ["exporter_proxy_apps 1", "exporter_proxy_groups 1"] {
         assert!(own.contains(&format!("\n{sample}\n")), "{sample}: {own}");
@@ -59,7 +59,7 @@ fn it_serves_health_checks_and_own_metrics_alone() {
     assert_eq!(own.lines().find(other), None);
     assert!(!proxy.metrics().contains("exporter_proxy_"));
 
-    // In every format, and current.
+    // In every format, and up to date.
     let accept = ("Accept", "application/openmetrics-text; version=1.0.0");
     let open = http_request(&address, "GET", "/metrics", &[accept]);
     assert!(open.text().ends_with("# EOF\n"), "{}", open.text());

@@ -149,7 +149,7 @@ fn what_does_not_fit_beside_others_is_the_later_senders_error() {
         );
         assert_eq!(proxy.metrics(), "# TYPE m gauge\nm{x=\"1\"} 1\n");
     }
-    // Once the first is of another mind, so may the others be.
+    // Once the first app exposes something else, the others may do so, too.
     push(&proxy, &serde_json::json!({ "a": "other 1" }));
     assert_eq!(
         push(

@@ -1,4 +1,4 @@
-//! Native histograms of every sort, as they are pushed and as they come out.
+//! Native histograms of every kind, pushed and read back.
 
 use std::fs;
 
@@ -82,14 +82,14 @@ fn a_gauge_histogram_is_one_to_readers_of_protobuf_and_a_histogram_in_text() {
     }
     let shown = scrape(&proxy, "/metrics");
     assert_eq!(histogram_of(&shown, "g"), five_observations());
-    // Prometheus 2 keeps nothing of a classic one that says what it is.
+    // Prometheus 2 drops classic histograms that have an explicit type.
     for (name, kind) in [("g", GAUGE_HISTOGRAM), ("classic", HISTOGRAM)] {
         let family = shown.iter().find(|family| family.name == name).unwrap();
         assert_eq!(family.kind, Some(kind), "{name}");
     }
     let groups = proxy.push("GET", "/api/v1/metrics", "").json();
     assert_eq!(groups["data"][0]["g"]["type"], "GAUGE_HISTOGRAM");
-    // A push of an ordinary one puts an end to it.
+    // A push of an ordinary histogram replaces it.
     let pushed = push(
         &proxy,
         "/metrics/job/j",
@@ -166,7 +166,7 @@ fn native_buckets_alone_are_rejected_where_histograms_are_added_up() {
     assert!(reported.contains("has only native buckets"), "{reported}");
     assert!(!proxy.metrics().contains("h_count"), "nothing was changed");
 
-    // With classic buckets beside them, these are added up.
+    // With classic buckets, those are added up.
     let bucket = |count, bound| Bucket { count, bound };
     let both = Histogram {
         bucket: vec![bucket(3, 1.0), bucket(5, f64::INFINITY)],
@@ -183,7 +183,7 @@ fn native_buckets_alone_are_rejected_where_histograms_are_added_up() {
     let text = proxy.metrics();
     let line = |line: &str| text.lines().any(|it| it == line);
     assert!(line("h4_bucket{job=\"j\",le=\"1\"} 6"), "{text}");
-    // A gauge histogram is what was pushed last, as gauges are.
+    // A gauge histogram has the last pushed values, as gauges do.
     assert!(line("h5_bucket{job=\"j\",le=\"1\"} 3"), "{text}");
 }
 
@@ -229,7 +229,7 @@ mappings:
     };
     assert_eq!(histogram_of(&families, "coarse"), coarse);
     assert_eq!(histogram_of(&families, "none").schema, None);
-    // As statsd_exporter has it.
+    // The same as in statsd_exporter.
     let usual = histogram_of(&families, "usual");
     assert_eq!((usual.schema, usual.bucket.len()), (Some(3), 11));
     assert_eq!(
@@ -239,7 +239,7 @@ mappings:
             length: 1
         }]
     );
-    // Families that are chosen by name are the same.
+    // Families selected by name are the same.
     assert_eq!(
         histogram_of(&scrape(&bench.proxy, "/metrics?name[]=coarse"), "coarse"),
         coarse

@@ -1,10 +1,10 @@
-//! Native histograms, pushed and scraped with a schema of the tests' own.
+//! Native histograms, pushed and scraped with the tests' own schema.
 
 use prost::Message;
 
 use crate::harness::{Answer, Proxy};
 
-/// `io.prometheus.client.MetricFamily`, as far as histograms need it.
+/// `io.prometheus.client.MetricFamily`, with the fields of histograms.
 #[derive(Clone, PartialEq, Message)]
 pub struct Family {
     #[prost(string, tag = "1")]
@@ -82,12 +82,11 @@ pub struct Span {
 pub const DELIMITED: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
-/// The kind of a histogram, and of a gauge histogram.
+/// The types of histograms and gauge histograms.
 pub const HISTOGRAM: i32 = 4;
 pub const GAUGE_HISTOGRAM: i32 = 5;
 
-/// A native histogram: one observation of 0, and two each in the buckets up to
-/// 1 and up to 2.
+/// A native histogram: one observation of 0, and two each in the buckets up to 1 and up to 2.
 pub fn five_observations() -> Histogram {
     Histogram {
         count: Some(5),
@@ -127,7 +126,7 @@ pub fn push_with(proxy: &Proxy, method: &str, path: &str, families: &[Family]) -
     proxy.push_with(method, path, &[("Content-Type", DELIMITED)], body)
 }
 
-/// What a reader of protobuf gets.
+/// The families that a reader of protobuf gets.
 pub fn scrape(proxy: &Proxy, path: &str) -> Vec<Family> {
     let answer = proxy.request("GET", path, &[("Accept", DELIMITED)]);
     let content_type = answer.header("content-type").expect("a type");
@@ -143,7 +142,7 @@ pub fn scrape(proxy: &Proxy, path: &str) -> Vec<Family> {
     families
 }
 
-/// The one histogram of a family.
+/// The only histogram of a family.
 #[track_caller]
 pub fn histogram_of(families: &[Family], name: &str) -> Histogram {
     let mut own = families.iter().filter(|family| family.name == name);

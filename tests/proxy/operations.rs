@@ -1,5 +1,5 @@
-//! Operations over real sockets: values are kept, errors are answered, and no
-//! sender affects another.
+//! Operations over real sockets: values are kept, errors are answered, and no sender affects
+//! another.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -73,7 +73,7 @@ impl Bench {
         socket.send_to(bytes, &self.udp).unwrap();
     }
 
-    /// Its sockets, as `forward_to` names them.
+    /// The sockets as values of `forward_to`.
     fn destinations(&self) -> [String; 4] {
         [
             format!("tcp://{}", self.tcp),
@@ -176,7 +176,7 @@ fn idle_connections_make_room_for_new_ones() {
         stream.write_all(b"c:1|c\n").unwrap();
     }
     bench.comes_to("c", 3.0);
-    // The one that was idle for longest is closed.
+    // The one that has been idle for longest is closed.
     assert_eq!(bench.send(b"c:1|c\n"), "");
     bench.comes_to("c", 4.0);
 }
@@ -208,7 +208,7 @@ fn no_message_crashes_the_program() {
                 .starts_with("error: message 1: ")
         );
     }
-    // Other label names, and labels that are null.
+    // Other label names, and labels that are `null`.
     let fine = "{\"name\":\"a\",\"op\":\"inc\",\"value\":1,\"labels\":null}\na:1|c|#x:1";
     assert_eq!(bench.send(fine.as_bytes()), "");
     bench.comes_to("a", 1.0);
@@ -382,7 +382,7 @@ fn datagrams_dropped_by_the_kernel_are_counted() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(&bench.udp).unwrap();
     bench.proxy.signal("STOP");
-    // More than the largest buffer that the socket may have.
+    // More than the largest possible buffer of the socket.
     let datagram = [&b"c:1|c\n"[..], &[b'\n'; 30_000]].concat();
     let sent = 2000;
     for _ in 0..sent {

@@ -1,5 +1,5 @@
-//! Many datagrams at once: each is processed and counted on its own, also if one
-//! system call returns many, of which some are wrong.
+//! Many datagrams at once: each is processed and counted separately, even if one system call
+//! returns many and some are invalid.
 
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
@@ -9,10 +9,10 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::harness::eventually;
 use crate::operations::{Bench, bench};
 
-/// Most UDP datagrams of one system call.
+/// The maximum number of UDP datagrams in one system call.
 const UDP_CALL: usize = 64;
 
-/// Most bytes of a datagram on a Unix socket.
+/// The maximum size of a datagram on a Unix socket, in bytes.
 const LONGEST_UNIX: usize = 256 * 1024;
 
 /// Valid, unfinished and empty datagrams. An unfinished one must not be joined
@@ -54,8 +54,8 @@ fn each_of_many_udp_datagrams_is_processed() {
     let bench = bench("");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(&bench.udp).unwrap();
-    // The datagrams gather while the proxy is stopped, so that few calls read
-    // them all. They fit the smallest buffer.
+    // The datagrams queue up while the proxy is stopped, so that few calls read them all. They fit
+    // into the smallest buffer.
     let mixtures = 4 * UDP_CALL / MIXTURE.len();
     bench.proxy.signal("STOP");
     for _ in 0..mixtures {

@@ -1,6 +1,5 @@
-//! Known defects of metrics-server: the input that causes each is sent here over
-//! a real socket. Messages that crash it are in
-//! [`operations`](crate::operations).
+//! Known defects of metrics-server: the input that triggers each is sent here over a real
+//! socket. Messages that crash it are in [`operations`](crate::operations).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -16,8 +15,8 @@ fn send_datagram(bench: &Bench, bytes: &[u8]) {
     socket.send_to(bytes, &bench.datagrams).unwrap();
 }
 
-/// metrics-server cuts a value at its second colon, and exits silently for a
-/// name without a value.
+/// metrics-server cuts a value at its second colon, and exits silently on a name without a
+/// value.
 #[test]
 fn configured_labels_may_have_colons_and_invalid_ones_are_reported() {
     let bench = bench("extra_labels = { url = \"http://a:80/?b=c:d\" }\n");
@@ -77,8 +76,8 @@ fn a_value_of_a_wrong_type_changes_nothing() {
     assert!(!metrics.contains("# TYPE a "), "{metrics}");
 }
 
-/// metrics-server puts the unfinished message of one sender before the messages
-/// of the next sender, again and again.
+/// metrics-server prepends the unfinished message of one sender to the messages of the next
+/// sender, again and again.
 #[test]
 fn an_unfinished_message_does_not_affect_other_senders() {
     let bench = bench("");
@@ -103,7 +102,7 @@ fn an_unfinished_message_does_not_affect_other_senders() {
     for transport in ["udp", "unix_datagram"] {
         assert_eq!(bench.results(transport, "truncated"), 1.0, "{transport}");
     }
-    // The streams go on with the rest of their messages.
+    // The streams continue with the rest of their messages.
     unfinished.write_all(b"2}").unwrap();
     over_tcp.write_all(b"3}").unwrap();
     bench.comes_to("half", 5.0);
@@ -185,7 +184,7 @@ fn odd_datagrams_do_not_end_the_reading() {
     bench.comes_to("c", 2.0);
 }
 
-/// metrics-server logs it and goes on without the port.
+/// metrics-server logs the error and continues without the port.
 #[test]
 fn a_port_in_use_fails_the_start() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -269,8 +268,8 @@ fn only_the_names_of_the_own_metrics_are_reserved() {
     assert_eq!(bench.results("unix", "reserved_name"), 1.0);
 }
 
-/// In metrics-server, an operation of another kind, or with other buckets than
-/// the first observation, changes a value that is not exposed.
+/// In metrics-server, an operation of another type, or with other buckets than the first
+/// observation, changes a value that is not exposed.
 #[test]
 fn a_second_kind_is_rejected_and_the_first_goes_on() {
     let bench = bench("");
@@ -291,7 +290,7 @@ fn a_second_kind_is_rejected_and_the_first_goes_on() {
     bench.comes_to("h_bucket{le=\"+Inf\"}", 2.0);
 }
 
-/// Each of these crashes metrics-server, too.
+/// Each of these also crashes metrics-server.
 #[test]
 fn bounds_that_do_not_ascend_are_rejected() {
     let bench = bench("");
@@ -323,8 +322,8 @@ fn bounds_that_do_not_ascend_are_rejected() {
     assert_eq!(bench.proxy.get("/health").status, 200);
 }
 
-/// metrics-server keys expiry by a text that two series may share, and one
-/// keeps the other alive.
+/// metrics-server keys expiry by a text that two series may share, so that one keeps the other
+/// alive.
 #[test]
 fn each_series_expires_on_its_own() {
     let bench = bench("ttl = \"1s\"\n");
@@ -343,8 +342,8 @@ fn each_series_expires_on_its_own() {
     assert_eq!(bench.proxy.sample("m{a=\"1,b=2\"}"), Some(1.0));
 }
 
-/// In metrics-server, the receiver overwrites the source labels, and the sender
-/// overwrites `instance`, with all settings.
+/// In metrics-server, the receiver overwrites the source labels, and the sender overwrites
+/// `instance`, whatever the settings.
 #[test]
 fn source_labels_are_kept_along_a_chain() {
     let far = bench("source_labels = true\nextra_labels = { instance = \"far\" }\n");
@@ -360,7 +359,7 @@ fn source_labels_are_kept_along_a_chain() {
     );
 }
 
-/// metrics-server loses at shutdown what waits for another system.
+/// At shutdown, metrics-server loses everything that waits for another system.
 #[test]
 fn queued_operations_are_forwarded_at_shutdown() {
     let far = bench("");
@@ -378,8 +377,7 @@ fn queued_operations_are_forwarded_at_shutdown() {
     far.comes_to(&format!("c{{instance=\"{}\"}}", host.trim()), 50_000.0);
 }
 
-/// In metrics-server, each op that a sender makes up is a label value of its
-/// own metrics.
+/// In metrics-server, every `op` that a sender invents becomes a label value of its own metrics.
 #[test]
 fn senders_cannot_add_labels_to_the_own_metrics() {
     let bench = bench("");
@@ -401,8 +399,7 @@ fn senders_cannot_add_labels_to_the_own_metrics() {
     assert!(!metrics.contains("op17"), "{metrics}");
 }
 
-/// In metrics-server, one open connection keeps all other senders of its socket
-/// waiting.
+/// In metrics-server, one open connection keeps all other senders of its socket waiting.
 #[test]
 fn open_connections_keep_no_other_sender_waiting() {
     let bench = bench("");

@@ -1,5 +1,5 @@
-//! Connections that the proxy closes before their senders do: messages in
-//! flight are processed and counted.
+//! Connections that the proxy closes before their senders do: messages in flight are processed and
+//! counted.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -22,7 +22,7 @@ fn send_on(mut stream: UnixStream, text: &str) {
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
-/// One more connection, for which another one has to make room.
+/// Opens another connection, for which an existing one must make room.
 fn newcomer(bench: &Bench) -> thread::JoinHandle<String> {
     let socket = bench.unix.clone();
     thread::spawn(move || {
@@ -41,8 +41,8 @@ fn messages_sent_while_a_connection_is_evicted_are_applied() {
     still.write_all(b"still:1|c\n").unwrap();
     bench.comes_to("still", 1.0);
     let newcomer = newcomer(&bench);
-    // The sender sees the end of the stream. What it sends before it notices
-    // is processed, too.
+    // The sender sees the end of the stream. Messages that it sends before it notices are
+    // processed, too.
     assert_eq!(read_to_end(&mut still), "");
     send_on(
         still,

@@ -1,6 +1,5 @@
-//! StatsD lines over real sockets: several typed values in a line, tags as
-//! clients write them, sampled timers, sums that overflow, and the names of
-//! sockets as labels.
+//! StatsD lines over real sockets: several typed values in a line, tags as clients write them,
+//! sampled timers, sums that overflow, and the names of sockets as labels.
 
 use std::net::UdpSocket;
 
@@ -50,7 +49,7 @@ fn each_typed_value_of_a_line_is_a_message() {
     assert_eq!(bench.send(b"tagged:1|c:2|c|@0.5|#env:prod\n"), "");
     bench.comes_to("tagged{env=\"prod\"}", 5.0);
 
-    // One line with more values than a batch.
+    // One line with more values than fit into a batch.
     let line = format!("many{}\n", ":1|c".repeat(5000));
     assert_eq!(bench.send(line.as_bytes()), "");
     bench.comes_to("many", 5000.0);

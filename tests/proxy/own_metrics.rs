@@ -16,7 +16,7 @@ const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 /// Families by name: type, and names of labels.
 type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// What the document's tables list.
+/// The metrics in the document's tables.
 fn documented() -> Families {
     let mut families = Families::new();
     for line in DOCUMENT.lines() {
@@ -39,7 +39,7 @@ fn code(cell: &str) -> Option<&str> {
     cell.strip_prefix('`')?.strip_suffix('`')
 }
 
-/// What a text of the proxy's exposes of its own.
+/// The proxy's own families in a text.
 fn exposed(text: &str) -> Families {
     let mut families = Families::new();
     let is_own = |name: &str| name.starts_with("exporter_proxy_");
@@ -54,7 +54,7 @@ fn exposed(text: &str) -> Families {
             let end = line.find(['{', ' ']).expect("a value");
             let labels = labels(line);
             let (_, found) = family_of(&mut families, &line[..end]);
-            // The buckets of a histogram have a label that is understood.
+            // The label of a histogram's buckets is not listed.
             found.extend(labels.into_iter().filter(|label| label != "le"));
         }
     }
@@ -86,7 +86,7 @@ fn labels(line: &str) -> Vec<String> {
     names
 }
 
-/// A proxy that has had something of each input, good and bad.
+/// A proxy that has received good and bad input on every input.
 fn busy() -> (Proxy, Upstream, String) {
     let upstream = Upstream::start(|_| ok("up_metric 1\n"));
     let bench = bench(&format!(
@@ -131,7 +131,7 @@ fn busy() -> (Proxy, Upstream, String) {
 #[test]
 fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let (proxy, _upstream, operations) = busy();
-    // One that sends on has the same metrics.
+    // Proxies with other settings have further metrics.
     let forwarding = Proxy::start(&format!(
         "[operations]\nudp = \"127.0.0.1:0\"\nforward_to = \"tcp://{operations}\"\n\
          [sinks.prometheus]\ntype = \"remote_write\"\nurl = \"http://{operations}\"\n"
@@ -226,13 +226,13 @@ fn every_bound_is_beside_what_it_bounds() {
     };
     assert_eq!(bytes("held_max"), f64::from(1 << 20));
     assert!(bytes("held") > 0.0 && bytes("webhooks_kept") > 0.0);
-    // What came again succeeded, and counted once.
+    // The repeated push succeeded, but counted once.
     let result = |series: &str| proxy.sample(&format!("exporter_proxy_{series}"));
     let aggregated = "pushes_total{method=\"aggregate\",result=\"ok\"}";
     assert_eq!(result(aggregated), Some(2.0));
     assert_eq!(result("pushes_repeated_total"), Some(1.0));
-    // The group's sample and its two push times, two aggregated samples, and one
-    // of each app once its text is inspected.
+    // The group's sample and its two push times, two aggregated samples, and one of each app once
+    // its text has been inspected.
     eventually(|| result("samples"), |samples| *samples == Some(7.0));
 }
 
@@ -240,11 +240,11 @@ fn every_bound_is_beside_what_it_bounds() {
 fn scrapes_and_requests_are_timed() {
     let proxy = Proxy::start("");
     let sample = |name: &str| proxy.sample(&format!("exporter_proxy_{name}"));
-    // It tells of the scrapes before it.
+    // It tells of earlier scrapes.
     assert_eq!(sample("last_scrape_timestamp_seconds"), Some(0.0));
     let started = sample("process_start_time_seconds").unwrap();
     assert!(sample("last_scrape_timestamp_seconds").unwrap() >= started.floor());
-    // The last answer's end may be seen a little after it was read.
+    // The end of the last answer may be recorded a little after the client has read it.
     eventually(
         || sample("scrape_duration_seconds_count"),
         |n| *n >= Some(3.0),
@@ -297,7 +297,7 @@ fn an_apps_own_process_metrics_are_never_hidden_where_texts_are_read() {
         "[exporter]\nprocess_metrics = \"process\"\n[exposition]\nmode = \"merged\"\n",
     );
     assert!(proxy.sample("process_open_fds").is_some());
-    // The same series, of the same kind: ours gives way.
+    // The same series with the same type: the proxy's own gives way.
     let app = "# TYPE process_open_fds gauge\\nprocess_open_fds 4711\\n";
     assert_eq!(
         proxy.push_tcp(format!("{{\"a\":\"{app}\"}}").as_bytes()),
@@ -318,7 +318,7 @@ fn an_apps_own_process_metrics_are_never_hidden_where_texts_are_read() {
 fn targets_and_their_samples_are_counted_by_state() {
     let upstream = Upstream::start(|_| ok("# HELP m h\nm{a=\"1\"} 1\n\nm{a=\"2\"} 1\n"));
     let nobody = free_address();
-    // It accepts no connection, so the first poll does not end.
+    // The server accepts no connection, so the first poll does not end.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let never = silent.local_addr().unwrap();
     let proxy = Proxy::start(&format!(

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::harness::{Answer, Proxy, eventually, http_request, http_send};
 use crate::upstream::{Upstream, ok, reply};
 
-/// What Firefox sends.
+/// The `Accept` header of Firefox.
 const BROWSER: (&str, &str) = (
     "Accept",
     "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -98,7 +98,7 @@ fn browsers_get_pages_and_other_clients_what_they_got_before() {
     assert!(proxy.get("/apps").text().contains("| shop "));
     let json = http_request(&proxy.http, "GET", "/apps?format=json", &[BROWSER]);
     assert_eq!(json.json()["apps"][0]["name"], "shop");
-    // Settings and actions are for those who can reach the listener for pushes.
+    // Settings and actions are only on the listener for pushes.
     for path in ["/settings", "/webhooks"] {
         let answer = http_request(&proxy.http, "GET", path, &[BROWSER]);
         assert_eq!(answer.status, 404, "{path}");
@@ -121,7 +121,7 @@ fn what_senders_wrote_is_escaped() {
     assert_eq!(answer.status, 200);
     let list = text(&proxy, "/apps");
     let link = between(&list, "<td class=\"name\"><a href=\"", "\"").replace("&amp;", "&");
-    // The field of a form has the name itself, since it is sent back.
+    // The form contains the name unescaped, since it is sent back.
     let app = text(&proxy, &link).replace("\u{202e}\">", "\">");
     for page in [&list, &app] {
         assert!(
@@ -206,7 +206,7 @@ fn an_action_needs_the_token_of_its_page() {
     assert_eq!(proxy.push("PUT", "/metrics/job/x", "g 1\n").status, 200);
     let (cookie, token) = token(&page(&proxy, "/apps/a"));
     let delete = |token: &str| format!("token={token}&action=delete-app&name=a");
-    // With the cookie, the page gives no other one, and the same token.
+    // If the request has the cookie, the page sets no other one, and has the same token.
     let again = http_request(
         &proxy.push,
         "GET",
@@ -297,7 +297,7 @@ fn targets_have_settings_and_are_polled_on_request() {
         shown.contains("basic_auth.username") && !shown.contains("S3CR3T"),
         "{shown}"
     );
-    // Its first poll would be in an hour.
+    // The first poll would be an hour later.
     assert_eq!(state("bad"), "waiting");
     for _ in 0..3 {
         poll("bad");

@@ -1,6 +1,5 @@
-//! What pingpong's own suite asks of it, and what the sample script of its stack
-//! sends: text and JSON of one family without a type and with one, in either
-//! order.
+//! The requests of pingpong's own test suite, and of the sample script of its stack: text and JSON
+//! of one family with and without a type, in either order.
 
 use crate::harness::{Answer, Proxy};
 
@@ -8,7 +7,7 @@ const QUIET: &str = "[exporter]\nown_metrics = false\n";
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
-/// What `curl --data-binary` says of anything.
+/// The default content type of `curl --data-binary`.
 const CURL: &str = "application/x-www-form-urlencoded";
 
 fn post(proxy: &Proxy, path: &str, content_type: &str, body: &str) -> Answer {
@@ -61,7 +60,7 @@ fn the_requests_of_its_suite_are_answered_as_it_answers() {
     let body = json("metric_with_no_labels", "COUNTER", "", 1);
     assert!(accepted(&proxy, "/create", JSON, &body).contains("metric_with_no_labels{} 1\n"));
 
-    // Updates: what is known, what is not, a delta, and 0 in the place of 1.
+    // Updates: known and unknown families, a difference, and 0, which counts as 1.
     let updated = |name: &str, value: u32| {
         let body = json(name, "COUNTER", r#""job":"ci""#, value);
         accepted(&proxy, "/update", JSON, &body)
@@ -96,7 +95,7 @@ fn the_requests_of_its_suite_are_answered_as_it_answers() {
     assert_eq!(post(&proxy, "/v2/enqueue", JSON, event).status, 202);
 }
 
-/// Its parameters choose the receivers of an alert. A page must not be able to choose.
+/// The parameters choose the receivers of an alert, which a page must not be able to do.
 #[test]
 fn a_ping_with_parameters_counts_itself() {
     let proxy = Proxy::start(QUIET);
@@ -115,7 +114,7 @@ fn a_ping_with_parameters_counts_itself() {
         .lines()
         .filter(|line| line.starts_with("ping_request_count{"))
         .collect();
-    // To every reader, a label without a value is no label.
+    // A label with an empty value does not count as a label.
     let expected = [
         "ping_request_count{app=\"pingpong\",arg1=\"x\",instance=\"pingpong\",\
          path=\"/tmp/tea\",receiver=\"team \\\"a\\\"\"} 3",
@@ -125,7 +124,7 @@ fn a_ping_with_parameters_counts_itself() {
     assert_eq!(samples, expected, "{metrics}");
     assert!(metrics.contains("# TYPE ping_request_count counter\n"));
 
-    // A health check, on either listener, and a ping from a page change nothing.
+    // A health check on either listener, and a ping from a page, change nothing.
     for plain in ["/ping", "/ping?"] {
         assert_eq!(ping("GET", plain, &[]).status, 200);
     }
@@ -158,8 +157,8 @@ fn pings_are_bounded_as_all_aggregated_series_are() {
     assert_eq!(counted("too_many_series"), Some(1.0));
 }
 
-/// The script creates a family from one line without a type, in text and in
-/// JSON, then from files with types, and updates all of them.
+/// The script creates a family from one line without a type, in text and in JSON, then from files
+/// with types, and updates all of them.
 #[test]
 fn the_script_of_its_stack_runs_through() {
     let proxy = Proxy::start(QUIET);
@@ -224,7 +223,7 @@ fn the_script_of_its_stack_runs_through() {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// Wherever the type comes from, and wherever the values did.
+/// Whichever inputs the type and the values come from.
 #[test]
 fn a_family_takes_the_type_that_comes_from_any_input() {
     let dir = tempfile::tempdir().unwrap();
@@ -257,7 +256,7 @@ fn a_family_takes_the_type_that_comes_from_any_input() {
         "# TYPE below untyped\nbelow -6\n# TYPE hits_total counter\nhits_total 7\n\
          # TYPE level gauge\nlevel 8\n"
     );
-    // A reader of OpenMetrics sees the type that it has now.
+    // A reader of OpenMetrics sees the current type.
     let accept = ("Accept", "application/openmetrics-text; version=1.0.0");
     let text = proxy.request("GET", "/metrics", &[accept]).text();
     assert!(
@@ -266,7 +265,7 @@ fn a_family_takes_the_type_that_comes_from_any_input() {
         "{text}"
     );
 
-    // By a push with a type, after the operation `set` as well.
+    // From a push with a type; the family then accepts only that type.
     assert_eq!(add("late 1\n").status, 202);
     assert_eq!(add("# TYPE late gauge\nlate 4\n").status, 202);
     assert_eq!(add("late 2\n").status, 202);

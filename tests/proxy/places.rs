@@ -1,4 +1,4 @@
-//! Places for connections: what keeps one, who has to go, and who hears of it.
+//! Places for connections: which are kept, which are closed, and who is told.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,8 +11,8 @@ use crate::harness::{PATIENCE, Proxy, eventually};
 use crate::operations::bench;
 use crate::support::{logged, names, read_answer};
 
-/// Connections that write the same again and again, each on a new connection
-/// once it is closed, until this is dropped.
+/// Connections that write the same bytes again and again, and reconnect once they are closed, until
+/// this is dropped.
 struct Crowd {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -44,7 +44,7 @@ fn repeat(address: &str, bytes: &[u8], pause: Duration, over: &AtomicBool) {
         .expect("a timeout is set");
     let mut buffer = [0; 4096];
     while !over.load(Ordering::Relaxed) && stream.write_all(bytes).is_ok() {
-        // Waits, and reads answers where there are any.
+        // Waits, and reads answers if there are any.
         match stream.read(&mut buffer) {
             Ok(0) => return,
             Ok(_) => thread::sleep(pause),
@@ -115,7 +115,7 @@ fn blanks_keep_no_place_from_a_sender() {
 fn a_message_that_trickles_keeps_no_place_from_a_sender() {
     let settings = "[exporter]\nconcurrent_requests = 20\n[receiver]\nmessage_timeout = \"1h\"\n";
     let proxy = Proxy::start(settings);
-    // Each is a longer beginning of a text.
+    // Each write makes an unfinished text longer.
     let crowd = Crowd::start(20, Duration::from_millis(100), &proxy.tcp, b"{\"app\":\"a");
     eventually(|| open(&proxy, "tcp"), |open| *open >= 20.0);
     assert_eq!(proxy.push_tcp(b"{\"app\":\"m 1\"}"), "");
@@ -125,7 +125,7 @@ fn a_message_that_trickles_keeps_no_place_from_a_sender() {
 #[test]
 fn pings_keep_no_place_from_a_scrape() {
     let proxy = Proxy::start("[exporter]\nmax_connections = 20\n");
-    // Those that ping without pause move many bytes too.
+    // Two that ping without pause also move many bytes.
     let ping = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let _hasty = Crowd::start(2, Duration::from_micros(100), &proxy.http, ping);
     let crowd = Crowd::start(20, Duration::from_millis(100), &proxy.http, ping);
@@ -156,7 +156,7 @@ fn a_scraper_that_waits_keeps_its_connection_beside_those_that_only_ping() {
     assert_eq!(scrape(), 200);
     let ping = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let crowd = Crowd::start(30, Duration::from_millis(50), &proxy.http, ping);
-    // It is the one that has been still for longest by far.
+    // By now the scraper has been idle for longest by far.
     eventually(
         || evicted(&proxy, "http", "idle"),
         |evicted| *evicted > 40.0,
@@ -168,7 +168,7 @@ fn a_scraper_that_waits_keeps_its_connection_beside_those_that_only_ping() {
 #[test]
 fn an_address_that_has_all_places_gives_one_to_another() {
     let proxy = Proxy::start("[exporter]\nconcurrent_requests = 10\n");
-    // None of them is ever still.
+    // None of them is ever idle.
     let message = b"{\"busy\":\"m 1\"}";
     let crowd = Crowd::start(10, Duration::from_millis(20), &proxy.tcp, message);
     eventually(|| open(&proxy, "tcp"), |open| *open >= 10.0);
@@ -186,11 +186,11 @@ fn an_address_that_has_all_places_gives_one_to_another() {
 fn who_waits_in_vain_is_turned_away_and_counted() {
     let proxy = Proxy::start("[exporter]\nconcurrent_requests = 2\n");
     let message = b"{\"busy\":\"m 1\"}";
-    // Two have all places and are never still, and the others wait.
+    // Two have all places and are never idle, and the others wait.
     let crowd = Crowd::start(40, Duration::from_millis(20), &proxy.tcp, message);
     eventually(|| evicted(&proxy, "tcp", "full"), |full| *full >= 1.0);
     assert_eq!(open(&proxy, "tcp"), 2.0);
-    // Whoever comes from elsewhere is served all the same.
+    // A sender from another address is served all the same.
     let mut other = connect_from("127.0.0.2", &proxy.tcp);
     other.write_all(b"{\"other\":\"n 1\"}").unwrap();
     eventually(
@@ -204,7 +204,7 @@ fn who_waits_in_vain_is_turned_away_and_counted() {
 fn who_comes_behind_very_many_of_one_address_is_served_soon() {
     let proxy = Proxy::start("[exporter]\nconcurrent_requests = 2\n");
     let message = b"{\"busy\":\"m 1\"}";
-    // They come again when they are turned away: hundreds are always in line.
+    // They reconnect when they are turned away, so hundreds are always in line.
     let crowd = Crowd::start(400, Duration::from_millis(100), &proxy.tcp, message);
     eventually(|| evicted(&proxy, "tcp", "full"), |full| *full >= 1.0);
     for name in ["first", "second"] {
@@ -213,7 +213,7 @@ fn who_comes_behind_very_many_of_one_address_is_served_soon() {
         other.write_all(sent.as_bytes()).unwrap();
         eventually(|| names(&proxy), |names| names.contains(&name.to_owned()));
     }
-    // So many are not turned away one by one.
+    // They are turned away many at a time.
     assert!(evicted(&proxy, "tcp", "full") >= 100.0);
     drop(crowd);
 }

@@ -1,4 +1,4 @@
-//! Polling exporters that behave.
+//! Polls of exporters that behave well.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::harness::{Proxy, eventually};
 use crate::support::{detail, logged, names, text_of};
 use crate::upstream::{Reply, Upstream, ok, reply};
 
-/// Polling switched on, often, with these lines after it.
+/// Settings that switch on frequent polls, with further lines.
 fn polling(rest: &str) -> String {
     format!("[poll_external]\npoll_other_scrape_endpoints = true\npoll_interval = \"50ms\"\n{rest}")
 }
@@ -44,7 +44,7 @@ fn an_endpoint_is_polled_again_and_again_under_the_key_of_its_host_and_port() {
     let proxy = Proxy::start(&polling(&format!("other_scrape_endpoints = [\"{url}\"]\n")));
     let key = format!("external_poll: {}", upstream.address);
     for number in 1..=3 {
-        // The next poll may be there already.
+        // The next poll may already have ended.
         eventually(
             || text_of(&proxy, &key).unwrap_or_default(),
             |text| {
@@ -61,7 +61,7 @@ fn an_endpoint_is_polled_again_and_again_under_the_key_of_its_host_and_port() {
     assert_eq!(detail["state"], "fresh");
     assert_eq!([&detail["source"], &detail["url"]], [&*key, &*url]);
     assert_eq!(detail["peer"], *upstream.address);
-    // The missing newline was added.
+    // The proxy has added the missing line feed.
     let metrics = proxy.metrics();
     let last = metrics.lines().last().unwrap();
     assert!(
@@ -283,7 +283,7 @@ fn an_interval_of_its_own_is_kept_by_a_target() {
         format!("url = \"http://{}/\"", often.address),
     ]));
     eventually(|| often.requests().len(), |polls| *polls >= 10);
-    // The first poll comes at once.
+    // The first poll happens at once.
     assert_eq!(rarely.requests().len(), 1);
 }
 

@@ -1,5 +1,4 @@
-//! Answers of polled exporters: how they are packed, how they end, and what
-//! they are written in.
+//! Answers of polled exporters: their compression, their ends and their formats.
 
 use std::io::Write;
 
@@ -25,7 +24,7 @@ fn target(url: &str, settings: &str) -> String {
     )
 }
 
-/// Waits for one of the two: the text, or the last problem.
+/// Waits for the text or for the last problem.
 fn outcome(proxy: &Proxy) -> Result<String, String> {
     eventually(
         || {
@@ -41,7 +40,7 @@ fn outcome(proxy: &Proxy) -> Result<String, String> {
     .unwrap()
 }
 
-/// What comes of an answer with that coding.
+/// The outcome of an answer with gzip.
 fn packed(body: Vec<u8>) -> Result<String, String> {
     let upstream =
         Upstream::start(move |_| reply("200 OK", &[("Content-Encoding", "gzip")], &body));
@@ -122,8 +121,7 @@ fn a_response_in_an_unknown_coding_is_rejected() {
     assert!(problem.starts_with("unsupported_media: "), "{problem}");
 }
 
-/// What comes of raw bytes over TLS, after which the connection is closed
-/// without `close_notify`.
+/// The outcome of raw bytes over TLS, if the connection is then closed without `close_notify`.
 fn over_tls(answer: &'static [u8]) -> Result<String, String> {
     let dir = tempdir().unwrap();
     let file = dir.path().join("ca.pem");
@@ -166,7 +164,7 @@ fn a_response_that_is_shorter_than_its_length_is_rejected() {
 const OPEN_METRICS: &str =
     "# TYPE a counter\n# HELP a h\na_total 1 # {t=\"x\"} 1\na_created 5\n# EOF\n";
 
-/// What comes of an answer of that type.
+/// The outcome of an answer with this type.
 fn typed(content_type: &'static str, body: &'static str, settings: &str) -> (Proxy, Upstream) {
     let upstream = Upstream::start(move |_| {
         reply("200 OK", &[("Content-Type", content_type)], body.as_bytes())
@@ -183,7 +181,7 @@ fn open_metrics_becomes_text_in_verbatim_mode() {
     let text = "# HELP a_total h\n# TYPE a_total counter\na_total 1\n";
     assert_eq!(outcome(&proxy), Ok(text.to_owned()));
     assert!(proxy.metrics().ends_with(text), "{}", proxy.metrics());
-    // Beside it, other text is what it was.
+    // The texts of others are not changed.
     proxy.push_tcp(b"{\"app\":\"# EOF\\nm 1 # x\"}");
     assert!(proxy.metrics().contains("\n# EOF\nm 1 # x\n"));
 }

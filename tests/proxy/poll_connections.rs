@@ -1,5 +1,5 @@
-//! Connections to polled exporters: kept from poll to poll, and replaced when
-//! the other side closes them.
+//! Connections to polled exporters: kept between polls, and replaced when the other side closes
+//! them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -10,24 +10,23 @@ use std::time::Duration;
 use crate::harness::{Proxy, eventually};
 use crate::support::{detail, logged, text_of};
 
-/// What a server does with a request.
+/// A server's reaction to a request.
 enum Act {
     Answer,
-    /// Nothing is answered, and the connection is closed.
+    /// Closes the connection without an answer.
     Close,
-    /// Nothing is answered.
+    /// Does not answer.
     Hang,
 }
 
-/// A server that keeps its connections. It counts connections, and requests
-/// on each, from 1.
+/// A server that keeps its connections. It counts connections, and the requests on each, from 1.
 struct Server {
     address: String,
     requests: Arc<Mutex<Vec<(usize, usize)>>>,
 }
 
 impl Server {
-    /// `idle` is how long it waits for the next request on a connection.
+    /// `idle` is the time that it waits for the next request on a connection.
     fn start(idle: Duration, act: impl Fn(usize, usize) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -85,7 +84,7 @@ fn polling(server: &Server, settings: &str) -> Proxy {
     ))
 }
 
-/// Polls of the target, by how they ended.
+/// Polls of the target, by result.
 fn polls(proxy: &Proxy) -> Vec<(String, f64)> {
     let metrics = proxy.metrics();
     let lines = metrics.lines().filter_map(|line| {
@@ -144,7 +143,7 @@ fn a_target_that_closes_idle_connections_after_just_the_interval_never_fails() {
 #[test]
 fn a_request_that_a_new_connection_loses_is_not_sent_again() {
     let server = Server::start(PATIENT, |_, _| Act::Close);
-    // Kept, and the next poll is far away.
+    // The connection is kept, and the next poll is far away.
     let proxy = polling(&server, "interval = \"59s\"");
     let problem = eventually(
         || detail(&proxy, "t").map(|it| it["last_problem"]["reason"].to_string()),

@@ -1,5 +1,5 @@
-//! Polling exporters that fail: the last text is kept for a while, the reason
-//! is to be seen everywhere, and a recovery is noticed.
+//! Polls of exporters that fail: the last text is kept for a while, the reason is shown everywhere,
+//! and a recovery is noticed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use crate::harness::{Proxy, eventually};
 use crate::support::{detail, logged, names, text_of};
 use crate::upstream::{Reply, Upstream, ok, reply};
 
-/// One target called `t`, polled often, with these lines.
+/// A target called `t` that is polled often, with further lines.
 fn target(lines: &str) -> String {
     format!(
         "[poll_external]\npoll_other_scrape_endpoints = true\npoll_interval = \"50ms\"\n\
@@ -32,7 +32,7 @@ fn state(proxy: &Proxy) -> String {
     })
 }
 
-/// What JSON says of the last problem; empty where there was none.
+/// The last problem in the JSON; empty if there is none.
 fn problem(proxy: &Proxy) -> String {
     let problem = detail(proxy, "t").map(|detail| detail["last_problem"]["reason"].clone());
     problem
@@ -61,10 +61,10 @@ fn await_failure(proxy: &Proxy, reason: &str, words: &str) {
     assert!(log.contains("WARN"), "{log}");
 }
 
-/// A failure, the reason it is counted under, and words that explain it.
+/// A failure, the reason under which it is counted, and words of its explanation.
 type Failing = (fn() -> Reply, &'static str, &'static str);
 
-/// Lines of the log that warn of something other than the settings.
+/// The number of warnings in the log that are not about the settings.
 fn problems(log: &str) -> usize {
     let is_problem = |line: &&str| line.contains("WARN") || line.contains("ERROR");
     let is_of_settings = |line: &&str| line.contains("config.toml:");
@@ -120,7 +120,7 @@ fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() 
     let upstream = Upstream::start(|_| ok("m 1\n"));
     let proxy = Proxy::start(&target(&format!("url = \"http://{}/\"", upstream.address)));
     for (number, (fails, reason, words)) in failing.into_iter().enumerate() {
-        // The text of this round, so that a text of an earlier one would show.
+        // The text of this round, so that a text of an earlier round would be noticed.
         let text = format!("round {number}\n");
         let answered = text.clone();
         upstream.change(move |_| ok(&answered));
@@ -189,7 +189,7 @@ fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
     assert!(start.elapsed() >= Duration::from_secs(1));
     assert!(stale_for.elapsed() < Duration::from_secs(10));
     assert!(!proxy.metrics().contains("\nm 1\n"));
-    // It is still listed, since it is still being tried.
+    // It is still listed, since it is still polled.
     assert_eq!(names(&proxy), ["t"]);
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
     assert_eq!(proxy.sample("exporter_proxy_expired_total"), Some(1.0));
@@ -207,7 +207,7 @@ fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
 
 #[test]
 fn a_target_that_never_answered_is_failing_with_its_problem() {
-    // Bound once, so the port is free and nobody listens.
+    // Bound and closed, so nobody listens on the port.
     let address = drop_listener();
     let proxy = Proxy::start(&target(&format!("url = \"http://{address}/\"")));
     await_failure(&proxy, "connect", "refused");
@@ -227,7 +227,7 @@ fn drop_listener() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-/// A certificate for 127.0.0.1 that nobody vouches for, written to `file`.
+/// A self-signed certificate for 127.0.0.1, written to `file`.
 pub fn self_signed(file: &Path) -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     fs::write(file, made.cert.pem()).unwrap();
@@ -250,7 +250,7 @@ fn a_certificate_of_an_unknown_authority_is_rejected() {
     let proxy = Proxy::start(&target(&format!("url = \"https://{}/\"", upstream.address)));
     await_failure(&proxy, "tls", "certificate");
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
-    // Nothing was sent to the stranger.
+    // Nothing was sent to the untrusted server.
     assert_eq!(upstream.requests().len(), 0);
 
     eventually(|| polls(&proxy, "tls"), |polls| *polls >= 3.0);
@@ -295,7 +295,7 @@ fn allow_invalid_certs_takes_any_certificate() {
     );
 }
 
-/// Starts with no certificates to be found on the machine.
+/// Starts the proxy on a machine without certificates.
 fn without_certificates(config: &str) -> Proxy {
     Proxy::launch(config, &[], |command| {
         command

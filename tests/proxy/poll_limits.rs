@@ -1,4 +1,4 @@
-//! Settings of targets that are called as in Prometheus: limits, parameters, proxies.
+//! Settings of targets that have the names of Prometheus: limits, parameters, proxies.
 
 use std::fs;
 
@@ -70,7 +70,7 @@ fn a_text_beyond_a_limit_fails_the_poll_and_one_within_does_not() {
         }
         let proxy = Proxy::start(&config);
         for (at, (.., expected)) in limits.iter().enumerate() {
-            // The label that is too long is the one that the settings add.
+            // The setting adds the label that is too long.
             let found = problem(&proxy, &format!("bad{at}"));
             assert_eq!(&found, expected, "{mode}");
             if mode == "verbatim" {

@@ -1,4 +1,4 @@
-//! What is shown of targets: from the start, and without their secrets.
+//! The list of targets: complete from the start, and without their secrets.
 
 use crate::harness::{Proxy, eventually, program};
 use crate::support::{app_path, detail, logged, names};
@@ -136,7 +136,7 @@ fn secrets_in_urls_are_shown_nowhere() {
         || states(&proxy),
         |states| states.iter().filter(|state| *state == "fresh").count() == 2,
     );
-    // They are sent all the same.
+    // The secrets are sent all the same.
     let requests = upstream.requests();
     for secret in ["token=hush-1", "X-Amz-Signature=hush-2"] {
         let sent = requests.iter().any(|request| request.path.contains(secret));

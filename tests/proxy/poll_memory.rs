@@ -1,4 +1,4 @@
-//! What many targets cost.
+//! The memory of many targets.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -13,21 +13,21 @@ use crate::support::resident;
 
 const TARGETS: usize = 1000;
 
-/// Bytes of one target's text, about.
+/// The approximate size of one target's text, in bytes.
 const TEXT: usize = 9000;
 
-/// Bytes that a target may take beside its text in a build without optimisation,
-/// whose tasks are larger. `scripts/attack c14` holds an optimised one to 15 kB.
+/// Memory of a target beside its text, in bytes, in a build without optimisation, whose tasks are
+/// larger. For an optimised build, `scripts/attack c14` allows 15 kB.
 const ALLOWED: usize = 20 << 10;
 
-/// A thousand polls take a busy machine long.
+/// A thousand polls take long on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn polling(targets: usize, port: u16) -> Proxy {
     let mut config =
         "[poll_external]\npoll_interval = \"5s\"\nclient_timeout = \"60s\"\n".to_owned();
     for at in 0..targets {
-        // Servers of their own, as far as connections go.
+        // Each target has its own address, and so its own connections.
         let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
         let url = format!("http://{host}:{port}/metrics");
         writeln!(config, "[[poll_external.targets]]\nurl = \"{url}\"").unwrap();
@@ -42,7 +42,7 @@ fn fresh(proxy: &Proxy) -> usize {
     metrics.lines().filter(succeeded).count()
 }
 
-/// A server that keeps its connections; its port, and how often it answered.
+/// A server that keeps its connections. Returns its port, and the count of its answers.
 fn server() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -72,7 +72,7 @@ fn serve(mut stream: TcpStream, answers: &AtomicUsize) {
     }
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
     let answer = head + &text;
-    // Requests are small, and come in one piece.
+    // Requests are small, and arrive in one piece.
     let mut request = [0; 4096];
     while stream.read(&mut request).is_ok_and(|read| read > 0) {
         if stream.write_all(answer.as_bytes()).is_err() {
@@ -96,7 +96,7 @@ fn a_thousand_targets_take_little_memory_beside_their_text() {
         || answers.load(Ordering::SeqCst),
         |answers| *answers > 2 * TARGETS + 100,
     );
-    // Polls take some more while they run, and on a busy machine many run at once.
+    // Running polls take more memory, and on a busy machine many run at once.
     let each = || {
         let text = many.metrics().len() as u64;
         resident(many.pid()).saturating_sub(base + text) / TARGETS as u64

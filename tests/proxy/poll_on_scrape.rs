@@ -13,7 +13,7 @@ use crate::reload::reload;
 use crate::support::detail;
 use crate::upstream::{Reply, Upstream, ok, reply};
 
-/// A server that counts its requests in what it answers.
+/// A server whose answer is the number of its requests.
 fn counting() -> Upstream {
     let count = AtomicUsize::new(0);
     Upstream::start(move |_| ok(&format!("m {}\n", 1 + count.fetch_add(1, Ordering::SeqCst))))
@@ -31,7 +31,7 @@ fn a_scrape_polls_its_targets_and_shows_what_they_answer() {
     let proxy = Proxy::start(
         &(target("t", &upstream.address, BY_SCRAPES) + &target("u", &other.address, BY_SCRAPES)),
     );
-    // It does not wait for what only scrapes poll.
+    // Readiness does not wait for targets that only scrapes poll.
     assert_eq!(proxy.get("/-/ready").status, 200);
     assert_eq!(detail(&proxy, "t").unwrap()["state"], "waiting");
     let listed = proxy.get("/api/v1/sd").json();
@@ -42,7 +42,7 @@ fn a_scrape_polls_its_targets_and_shows_what_they_answer() {
     assert!(text.ends_with("\nm 1\nm 1\n"), "{text}");
     assert!(text.contains("exporter_proxy_poll_success{target=\"t\"} 1\n"));
     assert_eq!(detail(&proxy, "t").unwrap()["state"], "fresh");
-    // Only those that a scrape selects.
+    // Only the targets that a scrape selects are polled.
     assert_eq!(proxy.get("/metrics?app=t").text(), "m 2\n");
     assert_eq!(proxy.get("/apps/t/metrics").text(), "m 3\n");
     assert_eq!(proxy.get("/apps/t/metrics?kind=target").text(), "m 4\n");
@@ -71,7 +71,7 @@ fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_t
     let (go, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let upstream = Upstream::start(move |_| {
-        // It ends with the sender, too.
+        // The answer ends when the sender of `go` is dropped, too.
         let _ = gate.lock().unwrap().recv();
         ok("slow 1\n")
     });
@@ -92,7 +92,7 @@ fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_t
         }
     });
 
-    // A reader with little time gets what there is, and does not make the target fail for others.
+    // An impatient reader gets what is available, and does not make the target fail for others.
     let begin = Instant::now();
     let timeout = [("X-Prometheus-Scrape-Timeout-Seconds", "0.4")];
     let hasty = |path: &str| proxy.request("GET", path, &timeout);
@@ -111,7 +111,7 @@ fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_t
     let shown = detail(&proxy, "slow").unwrap();
     assert_eq!(shown["state"], "fresh");
     assert_eq!(shown["last_problem"], json!(null));
-    // They waited for one poll, which goes on.
+    // The readers waited for one poll, which goes on.
     assert_eq!(upstream.requests().len(), 2);
     drop(go);
     assert_eq!(proxy.get("/apps/slow/metrics").text(), "slow 1\n");
@@ -119,7 +119,7 @@ fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_t
 
 #[test]
 fn targets_that_hang_make_no_other_fail() {
-    // As many as are polled on request at one time.
+    // As many as may be polled on request at one time.
     let hanging = Upstream::start(|_| Reply::Hang(Vec::new()));
     let good = counting();
     let names: Vec<String> = (0..100).map(|number| format!("hanging-{number}")).collect();
@@ -128,7 +128,7 @@ fn targets_that_hang_make_no_other_fail() {
         .iter()
         .map(|name| target(name, &hanging.address, &settings("2s")));
     let targets: String = targets.collect();
-    // It waits for longer than its own time.
+    // The good target waits for longer than its own timeout.
     let proxy = Proxy::start(&(targets + &target("good", &good.address, &settings("500ms"))));
     thread::scope(|scope| {
         scope.spawn(|| proxy.get(&format!("/metrics?app={}", names.join("&app="))));

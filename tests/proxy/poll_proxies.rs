@@ -1,15 +1,15 @@
-//! Polls through HTTP proxies: none, unless the settings say so.
+//! Polls through HTTP proxies, which only the settings switch on.
 
 use crate::harness::{Proxy, eventually};
 use crate::support::text_of;
 use crate::upstream::{Upstream, ok};
 
-/// A proxy that answers in place of all others.
+/// An HTTP proxy that answers in place of every server.
 fn middle() -> Upstream {
     Upstream::start(|_| ok("by_proxy 1\n"))
 }
 
-/// Polls `up` with these settings and variables; the text that comes.
+/// Polls `up` with these settings and variables, and returns the text.
 fn polled(up: &Upstream, settings: &str, variables: &[(&str, &str)]) -> String {
     let config = format!(
         "[poll_external]\n{settings}\n[[poll_external.targets]]\nname = \"t\"\nurl = \"http://{}/m\"\n",
@@ -73,6 +73,6 @@ fn the_environments_proxy_is_used_where_the_settings_say_so() {
     assert_eq!(polled(&up, setting, &[variable]), "by_proxy 1\n");
     let excluded = ("NO_PROXY", "127.0.0.1");
     assert_eq!(polled(&up, setting, &[variable, excluded]), "direct 1\n");
-    // Without one there is none.
+    // Without the setting, no proxy is used.
     assert_eq!(polled(&up, setting, &[]), "direct 1\n");
 }

@@ -1,4 +1,4 @@
-//! Redirects of polled exporters: what goes along, and where polls never go.
+//! Redirects of polled exporters: which headers follow, and where polls never go.
 
 use tempfile::tempdir;
 
@@ -16,7 +16,7 @@ fn target(url: &str, settings: &str) -> Proxy {
 const OWN: &str = "headers = { X-Api-Key = \"key\", Cookie = \"a=b\", Host = \"inner.example\", Accept = \"text/x\" }\n\
                    basic_auth = { username = \"ada\", password = \"pw\" }";
 
-/// A server that redirects there, but for `/end`, where it answers.
+/// A server that redirects to `location`, and answers only `/end`.
 fn redirecting(location: String) -> Upstream {
     Upstream::start(move |request| match &*request.path {
         "/end" => ok("end 1\n"),
@@ -113,7 +113,7 @@ fn redirects_are_followed_unless_a_setting_says_otherwise() {
             "redirect: redirected (302 Found) to http://other.example/x?api_key=***, and follow_redirects is false"
         );
     }
-    // A target's own setting counts more.
+    // A target's own setting takes precedence.
     let upstream = redirecting("/end".to_owned());
     let proxy = Proxy::start(&format!(
         "[poll_external]\nfollow_redirects = false\n[[poll_external.targets]]\nname = \"t\"\n\

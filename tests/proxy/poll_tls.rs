@@ -17,7 +17,7 @@ fn polling(lines: &str) -> Proxy {
     ))
 }
 
-/// A target with a certificate for `names`, which demands certificates of clients.
+/// A target with a certificate for `names`, which demands a client certificate.
 fn target(authority: &Authority, names: &[&str]) -> (Proxy, String) {
     let server = authority.issue_for("server", names, |_| {});
     let listen = format!(

@@ -1,4 +1,4 @@
-//! CPU profiles of the proxy: asked for, and sent to a stand-in for Pyroscope.
+//! CPU profiles of the proxy: on request, and sent to a stand-in for Pyroscope.
 
 use std::io::Read as _;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::upstream::{Upstream, reply};
 
 const PATH: &str = "/debug/pprof/profile";
 
-/// Asks for a profile, until no other one is in the way.
+/// Requests a profile, again as long as another one is being recorded.
 fn asked(address: &str, seconds: u32) -> Answer {
     let path = format!("{PATH}?seconds={seconds}");
     loop {
@@ -64,7 +64,7 @@ fn a_profile_names_functions_and_is_recorded_alone() {
     assert!(!log.contains("profiler"), "{log}");
 }
 
-/// The program does not wait for a profile at its end; the profile is a shorter one.
+/// At its end, the program does not wait for a profile; the profile is just shorter.
 #[test]
 fn a_profile_ends_with_the_program() {
     let mut proxy = Proxy::start("");
@@ -88,7 +88,7 @@ fn profiles_are_sent_one_after_another() {
         server.address
     ));
     let requests = eventually(|| server.requests().len(), |count| *count >= 2);
-    // One that is asked for comes between two of these.
+    // A requested profile interrupts these.
     let asked = proxy.push("GET", &format!("{PATH}?seconds=1"), "");
     assert_eq!(asked.status, 200);
     eventually(|| server.requests().len(), |count| *count > requests + 1);

@@ -1,5 +1,4 @@
-//! What scrapers that ask for protobuf are sent, read with a schema of the
-//! tests' own.
+//! Answers to scrapers that ask for protobuf, decoded with the tests' own schema.
 
 use std::io::Read;
 

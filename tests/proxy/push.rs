@@ -7,7 +7,7 @@ use crate::support::{logged, read_answer};
 
 pub const QUIET: &str = "[exporter]\nown_metrics = false\n";
 
-/// What is exposed, the times of groups aside.
+/// The exposed text without the times of groups.
 pub fn text(proxy: &Proxy) -> String {
     let times = |line: &&str| {
         line.contains("push_time_seconds") || line.contains("push_failure_time_seconds")
@@ -69,7 +69,7 @@ fn histograms_of_groups_are_whole_and_their_bounds_are_numbers() {
                  h_sum{a=\"1\",instance=\"\",job=\"x\"} 4.5\n\
                  h_count{a=\"1\",instance=\"\",job=\"x\"} 3\n";
     assert_eq!(text(&proxy), whole);
-    // Another group cannot have the same series by another spelling.
+    // Another group cannot have the same series in another spelling.
     let others = "# TYPE h histogram\nh_bucket{a=\"1\",le=\"1e0\"} 2\n";
     let answer = proxy.push("PUT", "/metrics/job/x", others);
     assert_eq!(answer.status, 400, "{}", answer.text());
@@ -85,7 +85,7 @@ fn histograms_of_groups_are_whole_and_their_bounds_are_numbers() {
         assert!(answer.text().contains(words), "{}", answer.text());
     }
     assert_eq!(text(&proxy), whole);
-    // Where there is no help, the API says none.
+    // If there is no help, the API returns none.
     let list = proxy.push("GET", "/api/v1/metrics", "").json();
     let group = list["data"].as_array().unwrap().iter();
     let mut group = group.filter(|group| group["labels"]["a"] == "1");
@@ -248,7 +248,7 @@ fn unknown_paths_and_methods_are_answered_as_pushgateway_does() {
         ("PUT", "/-/quit", 403),
         ("POST", "/-/ready", 405),
         ("GET", "/-/healthy", 200),
-        // Slashes too many, where no value can stand.
+        // Extra slashes, in places where no value is possible.
         ("PUT", "//metrics//job/x", 200),
         ("PUT", "/metrics/job/x/", 200),
     ] {

@@ -305,7 +305,7 @@ fn pages_of_allowed_origins_may_push() {
         "m 1\n",
     );
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    // Without any, no page pushes, and none gets through a preflight.
+    // Without listed origins, no page can push, not even with a preflight request.
     let closed = quiet("");
     let answer = closed.push_with(
         "POST",
@@ -341,6 +341,6 @@ fn groups_stand_among_apps_in_every_list() {
     }
     let detail = proxy.get(&app_path("{job=\"x\"}")).json();
     assert_eq!(detail["kind"], "group");
-    // A filter by app is of apps.
+    // A filter by app selects apps only.
     assert_eq!(proxy.get("/metrics?app=%7Bjob%3D%22x%22%7D").text(), "");
 }

@@ -36,7 +36,7 @@ fn an_undeclared_encoding_gets_an_error_that_names_the_header() {
         let reported = format!("the body is {coding}, but its Content-Encoding is \"identity\"; ");
         assert!(answer.text().starts_with(&reported), "{}", answer.text());
     }
-    // What `curl -d @file` makes of two lines.
+    // `curl -d @file` joins two lines like this.
     for path in ["/metrics/job/x", "/metrics?mode=aggregate"] {
         let answer = proxy.push("POST", path, "# TYPE a gaugea 1");
         assert_eq!(answer.status, 400, "{path}");
@@ -61,14 +61,14 @@ fn bodies_have_limits_of_size_and_time_and_small_errors_keep_the_connection() {
         answer.text(),
         "the body has more than 1000 bytes (push.max_body)\n"
     );
-    // The same for a body without a length.
+    // The same limit applies to a body without a length.
     let mut chunked = Sender::to(&proxy.push);
     chunked.send(
         b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
     );
     chunked.send(format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len()).as_bytes());
     assert_eq!(read_answer(&mut chunked.0, true).unwrap().status, 413);
-    // And where it is small until it is unpacked.
+    // It also applies to a body that becomes large when decompressed.
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(large.as_bytes()).unwrap();
     let gzip = [("Content-Encoding", "gzip")];
@@ -163,7 +163,7 @@ fn protobuf_and_compressed_bodies_are_accepted() {
     let other = protobuf.replace("delimited", "text");
     assert_eq!(send(&[("Content-Type", &other)], &body).status, 415);
 
-    // Large once it is unpacked, so that another thread reads it.
+    // Large when decompressed, so that another thread reads it.
     let lines: String = (0..50_000)
         .map(|n| format!("n{{n=\"{n}\"}} {n}\n"))
         .collect();

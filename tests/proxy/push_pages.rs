@@ -39,7 +39,7 @@ fn a_page_may_ask_before_it_adds_to_metrics() {
     assert_eq!(answer.status, 202);
     assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
     assert_eq!(proxy.sample("page_views"), Some(1.0));
-    // The page can read whether the push was counted before.
+    // The page can read whether the push was a repeat.
     let answer = proxy.push_with(
         "POST",
         "/metrics?mode=aggregate",
@@ -49,14 +49,14 @@ fn a_page_may_ask_before_it_adds_to_metrics() {
     assert_eq!(answer.header("idempotent-replayed"), Some("true"));
     let exposed = answer.header("access-control-expose-headers").unwrap();
     assert!(exposed.contains("Idempotent-Replayed"), "{exposed}");
-    // It can read that a path does not exist, and another page cannot.
+    // The page can read that a path does not exist; a page of another origin cannot.
     let answer = proxy.push_with("GET", "/metric", &headers, "");
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
     let other = [("Origin", "https://other.example")];
     let answer = proxy.push_with("GET", "/metric", &other, "");
     assert_eq!(answer.header("access-control-allow-origin"), None);
-    // What asks for nothing is answered as before.
+    // An `OPTIONS` request without these headers is not a preflight request.
     assert_eq!(proxy.push("OPTIONS", "/metrics", "").status, 405);
 }
 
@@ -90,7 +90,7 @@ fn a_page_may_ask_before_it_removes_an_app() {
     assert_eq!(allowed(&answer), Some(ORIGIN.to_owned()));
     let methods = answer.header("access-control-allow-methods").unwrap();
     assert!(methods.contains("DELETE"), "{methods}");
-    // Reading the list of apps is not for other pages, on any listener.
+    // Pages of other origins cannot read the list of apps, on any listener.
     let read = proxy.push_with("GET", "/apps/shop", &headers[..1], "");
     assert_eq!((read.status, allowed(&read)), (200, None));
     let answer = proxy.push_with("DELETE", "/apps/shop", &headers[..1], "");

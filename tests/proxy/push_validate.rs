@@ -1,4 +1,4 @@
-//! `POST /api/v1/validate`: what a push would come to.
+//! `POST /api/v1/validate`: the result that a push would have.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn a_push_that_would_be_added_is_checked_as_one() {
     let before = proxy.metrics();
     let fine = json!({ "valid": true, "families": 1, "series": 2, "errors": [] });
     let more = "# TYPE hits_total counter\nhits_total{a=\"1\"} 1\nhits_total{a=\"2\"} 1\n";
-    // Any labels do, and none.
+    // Any labels are allowed, or none.
     for path in ["", "/", "/shop/s", "/job/y"] {
         let answer = check(&proxy, &format!("{path}?mode=aggregate"), more);
         assert_eq!(answer, (200, fine.clone()), "{path}");
@@ -48,7 +48,7 @@ fn a_push_that_would_be_added_is_checked_as_one() {
         let (status, answer) = check(&proxy, &path, body);
         assert_eq!((status, &answer["valid"]), (400, &json!(false)), "{body}");
         assert!(reason(&answer).contains(words), "{answer}");
-        // The push has the same to say.
+        // The push gets the same answer.
         let push = proxy.push("POST", &format!("/metrics{path}"), body);
         assert_eq!(push.status, 400);
         assert_eq!(push.text().trim_end(), reason(&answer));
@@ -76,13 +76,13 @@ fn without_labels_series_of_others_are_none_of_a_groups() {
     let added = "# TYPE hits_total counter\nhits_total 1\n";
     let pushed = proxy.push("POST", "/metrics?mode=aggregate", added);
     assert_eq!(pushed.status, 202);
-    // With a job on it, it is another series.
+    // With a job, it would be another series.
     assert_eq!(check(&proxy, "", added).0, 200);
     assert_eq!(check(&proxy, "/job/x", added).0, 200);
     let (status, answer) = check(&proxy, "", "# TYPE hits_total gauge\nhits_total 1\n");
     assert_eq!(status, 400);
     assert!(reason(&answer).contains("elsewhere"), "{answer}");
-    // Its own it must have once.
+    // The body itself must have each series once.
     assert_eq!(check(&proxy, "", "m 1\nm 2\n").0, 400);
     assert_eq!(check(&proxy, "?ttl=soon", "m 1\n").0, 400);
 }

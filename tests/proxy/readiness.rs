@@ -1,4 +1,4 @@
-//! When `/-/ready` says that the proxy is ready.
+//! `/-/ready` after the start.
 
 use std::sync::{Arc, Mutex};
 
@@ -30,7 +30,7 @@ fn the_proxy_is_ready_once_each_target_has_been_polled() {
     let waiting = "waiting for the first poll of 1 of 3 targets: slow\n";
     eventually(ready, |answer| answer.text() == waiting);
     assert_eq!(ready().status, 503);
-    // It works before it is ready.
+    // It serves before it is ready.
     assert_eq!(proxy.get("/health").status, 200);
     assert_eq!(proxy.push("PUT", "/metrics/job/a", "g 1\n").status, 200);
     assert_eq!(proxy.get("/-/healthy").status, 200);

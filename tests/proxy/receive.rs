@@ -1,4 +1,4 @@
-//! What apps push as JSON is what is served, and errors are reported.
+//! Apps that push JSON: texts are served as sent, and errors are reported.
 
 use std::io::Read;
 
@@ -90,12 +90,11 @@ fn a_document_sent_byte_by_byte_is_stored_once_it_is_whole() {
     assert_eq!(text.as_deref(), Some("x{y=\"é\\\"} 1\n"));
 }
 
-/// A wrong document, and what is said of it: (document, reason, position,
-/// words of the line).
+/// An invalid document and the expected error: (document, reason, position, words of the line).
 type Wrong = (Vec<u8>, &'static str, Option<(u32, u32)>, &'static str);
 
-/// All of them name the app `wrong` first where they can, so that a part
-/// stored of one would be seen.
+/// Where possible, the documents name the app `wrong` first, so that a partly stored document would
+/// be noticed.
 fn wrong_documents() -> Vec<Wrong> {
     const MALFORMED: &str = "malformed";
     let with = |text: &str| text.as_bytes().to_vec();
@@ -348,9 +347,9 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
         line.starts_with("error: line 1, column 20: invalid type"),
         "{line}"
     );
-    // What is sent on is taken, and the connection ends without a reset, which
-    // could cost a sender that reads late the line. A request in between shows
-    // that the proxy has come to what it does after the line.
+    // The proxy reads what is still sent, and the connection ends without a reset: a reset could
+    // cost a slow sender the line. The requests in between give the proxy time to get past the
+    // line.
     for _ in 0..4 {
         proxy.get("/ping");
         sender.send(&[b' '; 256 << 10]);
@@ -358,7 +357,7 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
     sender.half_close();
     assert_eq!(sender.0.read(&mut [0]).unwrap(), 0);
 
-    // The document never ends, and nothing more comes.
+    // The document is unfinished, and nothing more comes.
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"wrong\":{");
     let answer = sender.read_to_end();
@@ -427,7 +426,7 @@ fn a_later_text_replaces_an_earlier_one_whichever_socket_it_comes_by() {
     assert_eq!(text_of(&proxy, "app").as_deref(), Some("m 2\n"));
     proxy.push_tcp(&capnp_message("app", "m 3"));
     assert_eq!(text_of(&proxy, "app").as_deref(), Some("m 3\n"));
-    // Of the same name twice in a document, the last wins.
+    // If a document has a name twice, the last text wins.
     proxy.push_tcp(b"{\"app\":\"m 4\",\"app\":\"m 5\"}");
     assert_eq!(text_of(&proxy, "app").as_deref(), Some("m 5\n"));
     assert_eq!(names(&proxy), ["app"]);

@@ -1,4 +1,4 @@
-//! Reloads of the configuration: what they change, and what goes on meanwhile.
+//! Reloads of the configuration: what they change, and what continues.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -60,7 +60,7 @@ fn targets_come_change_and_go_and_the_others_are_not_disturbed() {
             .filter(|request| request.path == path)
             .count()
     };
-    // It is polled at the start only, so another poll would show.
+    // It is polled only at the start, so another poll would be noticed.
     let kept = target(&upstream, "kept", "interval = \"1h\"");
     let gone = target(&upstream, "gone", "interval = \"1h\"");
     let (slow, fast) = (
@@ -89,7 +89,7 @@ fn targets_come_change_and_go_and_the_others_are_not_disturbed() {
     assert_eq!((polled("kept"), polls(&proxy, "kept")), (1, 1.0));
     assert!(!proxy.metrics().contains("target=\"gone\""));
 
-    // A limit of all targets leaves their schedules alone.
+    // A limit for all targets does not change their schedules.
     reload(
         &proxy,
         &format!("[poll_external]\nmax_body = 5\n{kept}{fast}"),
@@ -98,7 +98,7 @@ fn targets_come_change_and_go_and_the_others_are_not_disturbed() {
     eventually(|| proxy.sample(failed), |count| *count >= Some(1.0));
     assert_eq!(polled("kept"), 1);
 
-    // Without polls nothing is left of them, and with them everything is back.
+    // Without polls all targets disappear, and with polls they come back.
     reload(
         &proxy,
         "[poll_external]\npoll_other_scrape_endpoints = false\n",
@@ -184,7 +184,7 @@ fn a_refused_reload_changes_nothing_and_tells_all_errors() {
     let words = "the configuration was not reloaded, and the previous one stays in use";
     assert!(log.contains(words), "{log}");
 
-    // Ports that cannot be bound are found before anything is changed.
+    // Ports that cannot be bound are found before anything changes.
     let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_address());
     let taken = one.local_addr().unwrap().to_string();
     let config =
@@ -263,7 +263,7 @@ fn roles_change_for_open_connections_too() {
     assert!(answer.contains("web.access"), "{answer}");
     assert_eq!(text_of(&proxy, "app").unwrap(), "m 1\n");
     assert_eq!(proxy.push("PUT", "/metrics/job/a", "m 1\n").status, 200);
-    // The right to reload is one of the role admin.
+    // Reloading needs the role admin.
     let other = "[[web.access]]\nrole = \"admin\"\nallow_from = \"192.0.2.0/24\"\n";
     reload(&proxy, &format!("{sockets}{other}"));
     assert_eq!(proxy.push("POST", "/-/reload", "").status, 403);
@@ -312,7 +312,7 @@ fn limits_of_senders_apply_at_once() {
         let answer = proxy.push_with("PUT", path, &headers, "m 1\n");
         answer.status
     };
-    // As fast as one sender can.
+    // As fast as one sender can send.
     let many = || (0..20).map(|_| push()).max().unwrap();
     let set = |limits: &str| {
         write_config(&proxy, &format!("[limits]\n{limits}\n{access}"));

@@ -18,13 +18,13 @@ use crate::support::{Sender, rejected, text_of};
 enum Effect {
     /// At the next start only.
     Restart,
-    /// At once: the test of this name shows it.
+    /// At once; the test with this name shows it.
     Test(&'static str),
-    /// At once, with this value: the metric shows it.
+    /// At once, with this value; the metric shows it.
     Limit(&'static str, &'static str),
-    /// At once, with this value: `/api/v1/status` shows what the handlers of pushes have.
+    /// At once, with this value; `/api/v1/status` shows it.
     Push(&'static str),
-    /// At once, with this value: the probe sees another result than before.
+    /// At once, with this value: the result of the probe changes.
     Probe(&'static str, fn(&Proxy) -> String),
 }
 
@@ -367,13 +367,13 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("log.level", LOG),
 ];
 
-/// A name of a metric that is not in use.
+/// A name of a metric that is not used yet.
 fn fresh() -> String {
     static USED: AtomicUsize = AtomicUsize::new(0);
     format!("fresh_{}", USED.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The messages in JSON that were refused.
+/// Whether the receiver accepts a JSON message.
 fn json_refusals(proxy: &Proxy) -> String {
     proxy.push_tcp(b"{\"format\":\"m 1\"}");
     rejected(proxy).is_empty().to_string()
@@ -412,7 +412,7 @@ fn operate(proxy: &Proxy, line: &str) -> String {
     format!("{answer}{}", series.join(" "))
 }
 
-/// The keys of the sample configuration. Tables of one setting count as that setting.
+/// The keys of the sample configuration. Tables that are one setting count as that setting.
 fn sample_keys() -> BTreeSet<String> {
     let sample = include_str!("../../config.toml");
     let (mut table, mut keys) = (String::new(), BTreeSet::new());
@@ -427,10 +427,10 @@ fn sample_keys() -> BTreeSet<String> {
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         {
-            // A table in a table, such as `receiver.tls`, is one setting; so are all sinks.
+            // A nested table, such as `receiver.tls`, is one setting; so are all sinks.
             match table.split_once('.') {
                 Some(("sinks", _)) => keys.insert("sinks".to_owned()),
-                // So is all of `[profiling]`, and of `[[shape]]`.
+                // So are all of `[profiling]` and all of `[[shape]]`.
                 None if ["profiling", "shape"].contains(&&*table) => keys.insert(table.clone()),
                 Some(_) => keys.insert(table.clone()),
                 None => keys.insert(format!("{table}.{key}")),
@@ -526,14 +526,14 @@ fn settings_take_effect_at_once() {
         if prefix.is_empty() || proxy.push("POST", "/-/reload", "").status == 200 {
             continue;
         }
-        // The way back is below the prefix.
+        // The reset to the defaults uses the path with the prefix.
         crate::reload::write_config(&proxy, &config(&proxy, None));
         assert_eq!(proxy.push("POST", "/p/-/reload", "").status, 200, "{key}");
     }
     eventually(|| text_of(&proxy, "payload"), Option::is_some);
 }
 
-/// The settings of pushes in use.
+/// The settings of pushes that are in use.
 fn proxy_status(proxy: &Proxy) -> serde_json::Value {
     proxy.push("GET", "/api/v1/status", "").json()
 }

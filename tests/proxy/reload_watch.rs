@@ -23,7 +23,7 @@ fn a_watched_file_is_read_when_it_is_replaced_or_written() {
     std::fs::write(&file, "[push]\nmax_groups = 3\n").unwrap();
     eventually(|| limit(&proxy), |limit| *limit == Some(3.0));
 
-    // A half-written file is refused once, and complete it is used.
+    // A half-written file is refused once; when it is complete, it is used.
     std::fs::write(&file, "[push]\nmax_groups = ").unwrap();
     eventually(|| succeeded(&proxy), |ok| *ok == Some(0.0));
     assert_eq!(limit(&proxy), Some(3.0));
@@ -31,7 +31,7 @@ fn a_watched_file_is_read_when_it_is_replaced_or_written() {
     eventually(|| limit(&proxy), |limit| *limit == Some(4.0));
     assert_eq!(succeeded(&proxy), Some(1.0));
 
-    // A file that vanishes leaves everything as it is.
+    // If the file vanishes, everything stays as it is.
     std::fs::remove_file(&file).unwrap();
     eventually(|| succeeded(&proxy), |ok| *ok == Some(0.0));
     assert_eq!(limit(&proxy), Some(4.0));

@@ -1,4 +1,4 @@
-//! Under a service manager: notifications, and sockets that it passes.
+//! The program under a service manager: notifications and passed sockets.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::{PATIENCE, Proxy, eventually, http_request};
 
-/// What the program sent to the manager next, line by line.
+/// The lines of the program's next notification.
 fn next(manager: &UnixDatagram) -> Vec<String> {
     let mut message = [0; 1000];
     let length = manager.recv(&mut message).expect("a notification comes");
@@ -55,7 +55,7 @@ fn the_manager_learns_when_a_reload_begins_and_ends() {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let proxy = Proxy::launch("", &[], |command| command.env("NOTIFY_SOCKET", &path));
     assert_eq!(next(&manager)[0], "READY=1");
-    // Whether or not it succeeds.
+    // Whether the reload succeeds or not.
     for config in ["[push]\nmax_groups = 1\n", "[push]\nmax_groups = x\n"] {
         std::fs::write(proxy.dir.path().join("config.toml"), config).unwrap();
         proxy.signal("HUP");
@@ -81,7 +81,7 @@ fn a_program_that_hangs_gives_no_sign_of_life() {
     assert_eq!(next(&manager)[0], "READY=1");
     assert_eq!(next(&manager), ["WATCHDOG=1"]);
     proxy.signal("STOP");
-    // What was sent before it stopped, and then nothing.
+    // Notifications from before it stopped, and then no more.
     manager
         .set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
@@ -185,7 +185,7 @@ fn passed_datagram_sockets_are_read_with_what_came_before_the_start() {
     eventually(|| counts(&proxy), |found| *found == [Some(2.0); 2]);
     proxy.signal("TERM");
     assert!(proxy.wait().success());
-    // What comes while the program is not running waits for the next start.
+    // Connections made while the program is not running wait for the next start.
     send();
     let again = with_passed(&settings, udp.into(), unix.into());
     eventually(|| counts(&again), |found| *found == [Some(1.0); 2]);

@@ -1,4 +1,4 @@
-//! `/api/v1/sd`, and what it sends Prometheus to.
+//! `/api/v1/sd`, and the paths to which it sends Prometheus.
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn each_app_target_and_group_is_a_target_of_its_own() {
         assert_eq!(labels(3)[label], value);
     }
 
-    // Each path serves what it names.
+    // Each path serves the entry's metrics.
     for (index, text) in [(0, "t{env=\"a\\\\b\"} 1\n"), (1, "m 2\n"), (2, "m 1\n")] {
         let path = labels(index)["__metrics_path__"].as_str().unwrap();
         let kind = labels(index)["__param_kind"].as_str().unwrap();

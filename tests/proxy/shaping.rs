@@ -25,7 +25,7 @@ metric_relabel = [
 const TEXT: &str = "# TYPE old_total counter\nold_total{pod=\"p\"} 1\n# TYPE go_x gauge\ngo_x 2\n\
                     # TYPE hits gauge\nhits{path=\"/health\"} 3\nhits{path=\"/\"} 4\n";
 
-/// What becomes of [`TEXT`], without more labels.
+/// The result for [`TEXT`], without the expected labels.
 const SHAPED: [&str; 2] = ["new_total{env=\"eu\"} 1", "hits{env=\"eu\",path=\"/\"} 4"];
 
 fn start(mode: &str, more: &str) -> Proxy {
@@ -41,7 +41,7 @@ fn shaped(proxy: &Proxy, result: &str) -> Option<f64> {
     ))
 }
 
-/// The lines of the output that are not about the proxy itself.
+/// The lines of the output without the proxy's own metrics.
 fn lines(proxy: &Proxy) -> Vec<String> {
     let metrics = proxy.metrics();
     let lines = metrics
@@ -108,7 +108,7 @@ fn groups_are_shaped_and_keep_their_labels() {
     assert!(metrics.contains("# TYPE new_total counter\n"), "{metrics}");
     assert!(!metrics.contains("go_x"), "{metrics}");
     assert!(!metrics.contains("/health"), "{metrics}");
-    // Mistakes of the sender have their line in what was sent.
+    // Errors of the sender name the line in the original text.
     let bad = "go_a 1\ngo_b 2\nold_x{pod=\"a\"} wrong\n";
     let answer = proxy.push("PUT", "/metrics/job/batch", bad);
     assert_eq!(answer.status, 400);
@@ -117,7 +117,7 @@ fn groups_are_shaped_and_keep_their_labels() {
         text.contains("line 3, column 16: expected a number"),
         "{text}"
     );
-    // An error that only shaping causes says so.
+    // An error that shaping causes says so.
     let twice = "m{pod=\"a\"} 1\nm{pod=\"b\"} 2\n";
     let answer = proxy.push("PUT", "/metrics/job/batch", twice);
     assert_eq!(answer.status, 400);
@@ -253,7 +253,7 @@ fn good_lines_of_bad_texts_are_kept_if_the_settings_say_so() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(proxy.sample("good{instance=\"\",job=\"l\"}"), Some(1.0));
         assert_eq!(skipped(), Some(4.0), "{mode}");
-        // Without one good sample, and for all others, a bad text is rejected.
+        // Without any good sample, or for other senders, a bad text is rejected.
         assert_eq!(proxy.push("PUT", "/metrics/job/l", "<html>\n").status, 400);
         assert_eq!(proxy.push("PUT", "/metrics/job/strict", BAD).status, 400);
     }

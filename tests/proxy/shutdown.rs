@@ -1,4 +1,4 @@
-//! Stopping: what has begun is finished, nothing else is waited for.
+//! Stopping: work in progress is finished, and nothing else is waited for.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::harness::{Proxy, capnp_message, eventually};
 use crate::support::{Sender, logged, read_answer, text_of};
 
-/// Well below `shutdown_timeout`, which is 10 s: nothing was waited for.
+/// Well below `shutdown_timeout` (10 s): shows that nothing was waited for.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// Waits until the signal has been noticed, and everybody knows.
+/// Waits until the proxy has noticed the signal and has closed its ports.
 fn await_stopping(proxy: &Proxy, signal: &str) {
     let line = format!("SIG{signal}: stopping");
     eventually(|| proxy.log(), |log| log.contains(&line));
@@ -28,7 +28,7 @@ fn last_log(proxy: &Proxy) -> String {
     logged(proxy, "exporter_proxy] stopped\n", 1)
 }
 
-/// Ends the proxy by a signal, and sees that it ends well.
+/// Ends the proxy by a signal, and checks that it ends well.
 #[track_caller]
 fn ends_at_once(proxy: &mut Proxy, signal: &str) {
     let start = Instant::now();
@@ -74,13 +74,13 @@ fn idle_connections_do_not_delay_the_end() {
 fn a_message_half_sent_at_the_signal_is_read_to_its_end() {
     let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"30s\"\n");
     let mut sender = Sender::connect(&proxy);
-    // That it has begun is certain once the document before it is stored.
+    // Once the document before it is stored, this one has certainly begun.
     sender.send(b"{\"app\":\"m 1\"}{\"app\":");
     eventually(|| text_of(&proxy, "app"), Option::is_some);
     proxy.signal("TERM");
     await_stopping(&proxy, "TERM");
     sender.send(b"7}");
-    // The answer shows that what came after the signal was read.
+    // The answer shows that bytes after the signal were read.
     let answer = sender.read_to_end();
     assert!(answer.starts_with("error: document 2, "), "{answer}");
     assert_eq!(proxy.wait().code(), Some(0));
@@ -130,7 +130,7 @@ fn a_request_half_sent_at_the_signal_is_answered_and_ready_no_more() {
     let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
     let mut half = Sender::to(&proxy.http);
     half.send(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n");
-    // One thread serves all: by this answer the half has been read.
+    // The only thread has answered this, so the half has been read.
     assert_eq!(proxy.get("/-/ready").status, 200);
     proxy.signal("TERM");
     await_stopping(&proxy, "TERM");
@@ -169,8 +169,8 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(proxy.wait().code(), Some(1));
 }
 
-/// Ends the proxy while eight threads push to its TCP receiver. Each calls
-/// `push` in a loop, until that fails because nobody is there.
+/// Ends the proxy while eight threads push to its TCP receiver. Each calls `push` in a loop, until
+/// that fails because the proxy is gone.
 fn ends_under_load(push: fn(&str, &AtomicU64) -> io::Result<()>) {
     let mut proxy = Proxy::start("");
     let address = proxy.tcp.clone();
@@ -197,7 +197,7 @@ fn ends_under_load(push: fn(&str, &AtomicU64) -> io::Result<()>) {
 fn it_ends_well_while_eight_threads_push_on_ever_new_connections() {
     ends_under_load(|address, pushed| {
         let mut stream = TcpStream::connect(address)?;
-        // A connection that was not accepted any more is reset.
+        // A connection that the proxy no longer accepted is reset.
         let _ = stream.write_all(b"{\"app\":\"m 1\"}");
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read(&mut [0]);

@@ -1,4 +1,4 @@
-//! Pushes while the program stops: what is acknowledged is there after the next start.
+//! Pushes during the stop: everything acknowledged is there after the next start.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -21,16 +21,16 @@ fn start(directory: Option<&Path>, sync: &str, more: &str) -> Proxy {
     ))
 }
 
-/// An input, with a sender that sends number after number.
+/// An input, with a sender that sends increasing numbers.
 struct Door {
     /// The series with the last number, or with the number of pushes.
     series: &'static str,
     connect: fn(&Proxy) -> String,
-    /// Sends one number. `Ok(false)`: the proxy rejects it since it stops.
+    /// Sends one number. `Ok(false)` if the proxy rejects it since it stops.
     push: fn(&str, &mut Option<TcpStream>, u64) -> io::Result<bool>,
 }
 
-/// A request on a connection that is kept.
+/// Sends a request on a kept connection.
 fn request(
     address: &str,
     kept: &mut Option<TcpStream>,
@@ -48,7 +48,7 @@ fn request(
         "{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     )?;
-    // A reply is whole, or the connection ends before it.
+    // Either the reply is complete, or the connection ends before it.
     let answer = read_answer(&mut stream, true).ok_or(io::ErrorKind::ConnectionReset)?;
     if answer.header("connection") != Some("close") {
         *kept = Some(stream);
@@ -141,14 +141,14 @@ const DOORS: &[Door] = &[
     },
 ];
 
-/// What a sender knows.
+/// The numbers that a sender knows.
 #[derive(Default)]
 struct Sent {
     acknowledged: AtomicU64,
     begun: AtomicU64,
 }
 
-/// Pushes to all doors until the proxy is gone. Stops it with `signal` after `enough`
+/// Pushes to all inputs until the proxy is gone. Stops it with `signal` after `enough`
 /// acknowledged pushes of each.
 fn stop_under_load(proxy: &mut Proxy, signal: &str, enough: u64) -> Vec<(u64, u64)> {
     let sent: Vec<Sent> = DOORS.iter().map(|_| Sent::default()).collect();
@@ -211,11 +211,11 @@ fn without_storage_every_request_is_answered_or_not_begun() {
     }
 }
 
-/// Sends the first half of a push, of which the rest is `n 7`.
+/// Sends the first half of a push; the rest is `n 7`.
 fn half_a_push(proxy: &Proxy) -> Sender {
     let mut sender = Sender::to(&proxy.push);
     sender.send(b"PUT /metrics/job/half HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n");
-    // Its head was read before this request was answered: the proxy has one thread.
+    // The proxy has one thread, which had read the head before it answered this request.
     ok(&proxy.push("PUT", "/metrics/job/other", "other 1\n"));
     sender
 }
@@ -279,7 +279,7 @@ fn a_scraper_that_does_not_read_is_cut_off_after_the_grace_period() {
         "write",
         "shutdown_timeout = \"500ms\"\n",
     );
-    // More than the buffers of a connection take.
+    // More than fits into the buffers of a connection.
     let text = format!("{{\"large\":\"m 1\\n# {}\"}}", "x".repeat(12_000_000));
     assert_eq!(proxy.push_tcp(text.as_bytes()), "");
     eventually(|| text_of(&proxy, "large").is_some(), |there| *there);

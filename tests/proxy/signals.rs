@@ -1,5 +1,4 @@
-//! Signals that ask for something which the program does not do leave it
-//! running.
+//! Signals without a meaning for the program do not end it.
 
 use crate::harness::{Proxy, eventually};
 use crate::support::{Sender, logged, text_of};
@@ -13,12 +12,12 @@ fn signals_that_would_end_it_are_logged_and_ignored() {
         proxy.signal(signal);
         logged(&proxy, &format!("SIG{signal} ignored"), 1);
     }
-    // A second one of a kind is no more than the first.
+    // A second signal of a kind has no other effect.
     proxy.signal("USR1");
     let log = logged(&proxy, "SIGUSR1 ignored", 2);
     assert!(!log.contains("stopping"), "{log}");
 
-    // The connection of before goes on, and what was stored is there.
+    // The earlier connection continues, and stored apps are there.
     sender.send(b"{\"after\":\"m 2\"}");
     for name in ["before", "after"] {
         eventually(|| text_of(&proxy, name), Option::is_some);

@@ -1,4 +1,4 @@
-//! What all sinks share: settings, retries, health.
+//! The common parts of all sinks: settings, retries, health.
 
 use crate::harness::{Proxy, eventually, free_address};
 use crate::operations::bench;
@@ -11,7 +11,7 @@ pub fn listed(proxy: &Proxy, name: &str) -> serde_json::Value {
     found.next().expect("the sink is listed").clone()
 }
 
-/// A sink of the type `operations` is `operations.forward_to` with another spelling.
+/// A sink of the type `operations` is another spelling of `operations.forward_to`.
 #[test]
 fn operations_are_forwarded_by_a_sink_whose_health_is_shown() {
     let address = free_address();

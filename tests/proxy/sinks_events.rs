@@ -41,7 +41,7 @@ pub fn events(values: impl IntoIterator<Item = usize>) -> String {
     text
 }
 
-/// The lines of one request, in their order, by the labels of their stream.
+/// The lines of one request in order, by the labels of their streams.
 fn lines(request: &Request) -> BTreeMap<String, Vec<String>> {
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     let mut streams = BTreeMap::new();
@@ -53,7 +53,7 @@ fn lines(request: &Request) -> BTreeMap<String, Vec<String>> {
     streams
 }
 
-/// The values that were sent, in their order.
+/// The sent values, in order.
 pub fn values(server: &Upstream) -> Vec<usize> {
     let requests = server.requests();
     let lines = requests

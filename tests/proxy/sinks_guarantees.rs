@@ -1,4 +1,4 @@
-//! The guarantees in `docs/sinks.md`: each has tests that hold it.
+//! The guarantees in `docs/sinks.md`, and the tests that check each.
 
 use std::collections::BTreeSet;
 
@@ -107,7 +107,7 @@ const GUARANTEES: [(&str, &[&str]); 15] = [
     ),
 ];
 
-/// Where the tests are.
+/// The sources of these tests.
 const SOURCES: [&str; 12] = [
     include_str!("sinks_events.rs"),
     include_str!("sinks_reload.rs"),

@@ -1,11 +1,11 @@
-//! Raw values to Cassandra, without one: settings, and a server that is away. Tests with a
+//! Raw values to Cassandra, without a cluster: settings, and a server that is away. Tests with a
 //! real one are in `tests/sinks`.
 
 use crate::harness::{eventually, free_address};
 use crate::operations::bench;
 use crate::sinks::listed;
 
-/// A cluster that is away stops no start, and values wait for it.
+/// The proxy starts even if the cluster is away, and values wait for it.
 #[test]
 fn raw_values_wait_for_a_cluster_that_is_away() {
     let address = free_address();

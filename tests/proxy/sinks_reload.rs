@@ -54,7 +54,7 @@ fn sinks_come_change_and_go_without_losing_items() {
     );
     assert_eq!(listed(&near.proxy, "log")["queued_items"], 250);
 
-    // What waits is sent to the new address, with the new header.
+    // Waiting items are sent to the new address, with the new header.
     let server = Upstream::start(|_| no_content());
     let changed = sink(
         &server.address,
@@ -68,7 +68,7 @@ fn sinks_come_change_and_go_without_losing_items() {
         "exporter_proxy_sink_queued_max_bytes{sink=\"log\"}",
         f64::from(2 << 20),
     );
-    // A connection from before the reloads sends to it, too.
+    // A connection from before the reloads sends there, too.
     before.write_all(events(250..300).as_bytes()).unwrap();
     eventually(|| values(&server), |seen| seen.len() == 300);
 
@@ -90,7 +90,7 @@ fn what_a_removed_sink_cannot_send_is_dropped_and_logged() {
     assert_eq!(near.send(events(0..50).as_bytes()), "");
     reload(&near.proxy, &config(&near, ""));
     logged(&near.proxy, "50 items of events to", 1);
-    // A sink of the same name begins anew.
+    // A sink with the name of a removed one starts empty.
     let server = Upstream::start(|_| no_content());
     let again = sink(&server.address, "batch_wait = 0");
     reload(&near.proxy, &config(&near, &again));
@@ -185,8 +185,8 @@ fn a_refused_reload_leaves_sinks_as_they_are() {
     assert!(seen.into_iter().eq(0..10));
 }
 
-/// A changed sink of the type `remote_write` ends the series that it sent, and sends those of
-/// the new settings to the new address.
+/// A changed sink of the type `remote_write` ends the series that it sent, and sends those of the
+/// new settings to the new address.
 #[test]
 fn a_changed_sink_for_remote_write_ends_its_series_and_begins_new_ones() {
     let servers = [(); 2].map(|()| Upstream::start(|_| no_content()));
@@ -224,7 +224,7 @@ fn a_changed_sink_for_remote_write_ends_its_series_and_begins_new_ones() {
             .iter()
             .any(|point| point.series == after)
     );
-    // A removed one ends its series, too.
+    // A removed sink ends its series, too.
     reload(&proxy, "");
     eventually(|| markers(&after), |markers| *markers == 1);
     assert_eq!(sinks(&proxy), serde_json::json!([]));
@@ -233,7 +233,7 @@ fn a_changed_sink_for_remote_write_ends_its_series_and_begins_new_ones() {
     }
 }
 
-/// A changed sink of the type `cql` keeps what waits, and connects to the new node.
+/// A changed sink of the type `cql` keeps its waiting items, and connects to the new node.
 #[cfg(feature = "cql")]
 #[test]
 fn a_changed_sink_for_cql_keeps_what_waits_and_connects_to_the_new_node() {

@@ -24,7 +24,7 @@ use crate::upstream::{Reply, Request, Upstream, reply};
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-/// A sample that was sent.
+/// A received sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// `name{a="b"}`, without escapes.
@@ -69,19 +69,19 @@ fn points(request: &Request) -> Vec<Point> {
         .collect()
 }
 
-/// All samples of a server, in the order in which they came.
+/// All samples of a server, in the order of their arrival.
 pub fn received(server: &Upstream) -> Vec<Point> {
     server.requests().iter().flat_map(points).collect()
 }
 
-/// Values of a series, in the order in which they came.
+/// The values of a series, in the order of their arrival.
 pub fn values(server: &Upstream, series: &str) -> Vec<f64> {
     let points = received(server).into_iter();
     let points = points.filter(|point| point.series == series && !point.is_stale());
     points.map(|point| point.value).collect()
 }
 
-/// Each series has each time once, and times ascend.
+/// Checks that each series has each time once, and that times ascend.
 #[track_caller]
 pub fn assert_in_order(points: &[Point]) {
     let mut last = BTreeMap::new();
@@ -92,9 +92,9 @@ pub fn assert_in_order(points: &[Point]) {
     }
 }
 
-/// A proxy that sends what is pushed as the job `a`, each 100 ms.
+/// A proxy that sends the group of the job `a` each 100 ms.
 fn to(server: &str, more: &str) -> Proxy {
-    // Without the times of pushes, which the proxy adds to each group.
+    // Without the push times that the proxy adds to each group.
     let selector = "{job=\\\"a\\\",__name__!~\\\"push_.*\\\"}";
     Proxy::start(&format!(
         "[sinks.to]\ntype = \"remote_write\"\nurl = \"{server}/write\"\ninterval = \"100ms\"\n\
@@ -115,7 +115,7 @@ fn no_content() -> Reply {
     reply("204 No Content", &[], b"")
 }
 
-/// The answer of a server of protocol 2.0 that took these many samples.
+/// The answer of a server of protocol 2.0 that has written these numbers of samples.
 fn written(samples: usize) -> Reply {
     let samples = samples.to_string();
     let header = ("X-Prometheus-Remote-Write-Samples-Written", &*samples);
@@ -212,7 +212,7 @@ fn a_series_that_goes_and_all_at_shutdown_get_a_marker() {
         push(&proxy, "b 7\n");
         proxy.signal("TERM");
         assert!(proxy.wait().success());
-        // What was pushed just before is sent, too.
+        // Samples pushed just before are sent, too.
         assert_eq!(values(&server, r#"b{job="a"}"#).last(), Some(&7.0));
         let last = received(&server).pop().unwrap();
         assert_eq!(
@@ -247,7 +247,7 @@ fn refused_requests_are_not_repeated() {
             || values(&server, r#"a{job="a"}"#).len(),
             |count| *count >= 3,
         );
-        // A repeated request would have the time of the first again.
+        // A repeated request would have the first one's time again.
         assert_in_order(&received(&server));
         let reason = if status.starts_with("413") {
             "too_large"
@@ -344,7 +344,7 @@ fn what_a_server_says_it_took_is_compared() {
         "of 2 samples, 0 histograms and 0 exemplars, the server took 1, 0 and 0",
         1,
     );
-    // A server that says nothing took nothing. That is no reason for another protocol.
+    // A server that says nothing wrote nothing. That is no reason for another protocol.
     server.change(|_| no_content());
     eventually(|| count(&proxy, "refused"), |it| *it >= 2.0);
     let requests = server.requests();
@@ -362,7 +362,7 @@ fn what_a_server_says_it_took_is_compared() {
         error.as_str().unwrap().contains("set protocol = \"1.0\""),
         "{error}"
     );
-    // With protocol 1.0, no server says anything.
+    // With protocol 1.0, no server says how much it wrote.
     let server = Upstream::start(|_| no_content());
     let proxy = to(&http(&server), "");
     push(&proxy, "a 1\n");
@@ -402,7 +402,7 @@ fn a_full_queue_drops_new_requests_and_recovers() {
     drop(server);
     let settings = "max_queue = \"2KiB\"\nbatch_bytes = \"1KiB\"\nresend_unchanged = \"2m\"\n";
     let proxy = to(&format!("http://{address}"), settings);
-    // Values that change fill the queue.
+    // Changing values fill the queue.
     let dropped = || count(&proxy, "no_buffer");
     let mut value = 0;
     while dropped() < 3.0 {
@@ -419,7 +419,7 @@ fn a_full_queue_drops_new_requests_and_recovers() {
         || values(&server, r#"c{job="a"}"#).len(),
         |count| *count >= 1,
     );
-    // The marker that found no room follows.
+    // The marker that found no room is sent later.
     let stale = || {
         let points = received(&server).into_iter().filter(Point::is_stale);
         points.map(|it| it.series).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Queues of sinks in storage: what waits survives the end of the program.
+//! Queues of sinks in storage, whose items survive the end of the program.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn to_loki(directory: &Path, address: &str, more: &str) -> Bench {
     ))
 }
 
-/// Waits until all that came so far is stored: a push is acknowledged after that.
+/// Waits until everything so far is stored: a push is acknowledged after that.
 fn stored(near: &Bench) {
     ok(&near.proxy.push("PUT", "/metrics/job/stored", "m 1\n"));
 }
@@ -58,7 +58,7 @@ fn what_was_not_sent_at_a_stop_is_sent_after_the_next_start() {
     let directory = tempdir().unwrap();
     let works = Arc::new(AtomicBool::new(true));
     let is_up = Arc::clone(&works);
-    // After each request it is busy for good.
+    // After each request the server is busy.
     let server = Upstream::start(move |_| match is_up.swap(false, Ordering::SeqCst) {
         true => no_content(),
         false => reply("503 Busy", &[], b""),
@@ -89,7 +89,7 @@ fn what_was_not_sent_at_a_stop_is_sent_after_the_next_start() {
 #[test]
 fn documents_that_are_sent_again_after_a_kill_have_the_same_identity() {
     let directory = tempdir().unwrap();
-    // It takes documents, and the proxy never hears of it.
+    // The server takes documents, but the proxy never gets the answer.
     let server = Upstream::start(|_| upstream::Reply::Hang(Vec::new()));
     let start = || {
         bench(&format!(

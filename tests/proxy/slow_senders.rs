@@ -1,5 +1,5 @@
-//! Senders of the original pause for as long as they like, and need not be
-//! quick: nothing of theirs is lost by the clock.
+//! Senders of the original may pause for as long as they like and send slowly: no time limit makes
+//! them lose anything.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What DogStatsD's clients send besides lines, and lines that are also sent on.
+//! DogStatsD's messages other than plain lines, and lines that are also forwarded.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, UdpSocket};
@@ -49,7 +49,7 @@ fn packets_of_unix_streams_are_like_datagrams() {
         "{answer}"
     );
     assert_eq!(bench.results("unix", "truncated"), 1.0);
-    // Texts that are shorter than a length.
+    // Messages that are shorter than a length field.
     assert_eq!(bench.send(b"{}").lines().count(), 1);
     assert_eq!(bench.send(b""), "");
     assert_eq!(bench.send(b"\n\n"), "");
@@ -113,7 +113,7 @@ fn events_and_checks_are_metrics_where_that_is_asked() {
     );
 }
 
-/// The lines that arrive, until one of them is `last`.
+/// The lines that arrive, up to `last`.
 fn arrived(socket: &UdpSocket, last: &str) -> Vec<String> {
     let (mut lines, mut buffer) = (Vec::new(), [0; 65536]);
     loop {
@@ -162,7 +162,7 @@ fn operations_are_also_kept_and_lines_copied_as_the_settings_say_now() {
     assert_eq!(proxy.sample("a_b{k=\"v\"}"), None);
 
     reload(&proxy, &config("forward_raw = true\nforward_keep = true\n"));
-    // One that is rejected here, because its type is another one, is not sent on.
+    // A line that is rejected here, because its type differs, is not sent on.
     assert_eq!(
         send(&format!("{lines}a.b:1|g|#k:v\nend:1|c\n"))
             .lines()

@@ -162,12 +162,12 @@ mappings:
     }
     let page = bench.proxy.metrics();
     assert!(page.contains("# TYPE q_seconds summary\n"), "{page}");
-    // A change shows in the quantiles too, where the text before is patched.
+    // A change also shows in the quantiles, where the previous text is patched.
     let lines = "q.a:900|ms\n".repeat(300);
     assert_eq!(bench.send(lines.as_bytes()), "");
     let median = value("q_seconds{q=\"a\",quantile=\"0.5\"}");
     assert!((median - 0.9).abs() <= 0.02, "{median}");
-    // What others add up cannot be added to quantiles.
+    // Values of aggregating pushes cannot be added to quantiles.
     assert_eq!(
         bench
             .send(b"{\"name\":\"q_seconds\",\"op\":\"obs\",\"value\":1}\n")

@@ -144,7 +144,7 @@ fn sockets_are_stored_within_a_second() {
     kill_9(proxy);
     let proxy = stored_in(directory.path(), "write");
     assert_eq!(exposed(&proxy), before);
-    // The set goes on: one of the values is known, the other is new.
+    // The set continues: one of the values is known, the other is new.
     operations(&proxy, "users:b|s\nusers:c|s\n");
     eventually(|| exposed(&proxy), |text| text.contains("users 3"));
     let apps = proxy.get("/apps?format=json").json();
@@ -194,7 +194,7 @@ fn systemd_names_the_directory_and_memory_is_the_default() {
     assert_eq!(off.sample("exporter_proxy_storage_up"), None);
 }
 
-/// Runs the program to its end, which has to come by itself.
+/// Runs the program until it ends by itself.
 pub fn run(arguments: &[&str], directory: &Path, input: &[u8]) -> Output {
     let mut command = program();
     command
@@ -269,7 +269,7 @@ fn a_directory_that_cannot_be_used_stops_the_start_and_is_left_alone() {
         65,
         "section/group/job=a",
     );
-    // It is the same at the next start: nothing was changed.
+    // The next start fails in the same way: nothing was changed.
     fails(&run(&[], &damaged, b""), 65, "section/group/job=a");
 
     let file = path.join("file");

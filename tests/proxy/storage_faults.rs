@@ -1,5 +1,5 @@
-//! Storage on a disk that fails: full, read-only, without permission or descriptors, removed. The
-//! proxy goes on, says what is wrong, and recovers by itself.
+//! Storage on a failing disk: full, read-only, without permission or descriptors, removed. The
+//! proxy goes on, reports the problem, and recovers by itself.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::harness::{Proxy, eventually, program};
 use crate::storage::{exposed, fails, kill_9, ok, run, stored_in};
 use crate::support::{Sender, logged, read_answer};
 
-/// Notes that a test is left out, where `scripts/test` looks for it.
+/// Records that a test is left out, for `scripts/test`.
 fn skip<T>(needs: &str) -> Option<T> {
     eprintln!("skipped: needs {needs}");
     if let Some(notes) = std::env::var_os("EXPORTER_PROXY_TEST_SKIPS") {
@@ -54,7 +54,7 @@ fn flushes(proxy: &Proxy, result: &str) -> Option<f64> {
     ))
 }
 
-/// A small file system, where this test may mount one.
+/// A small file system, if this test may mount one.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -75,7 +75,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes all space that is left.
+    /// Uses up the remaining space.
     fn fill(&self) {
         let mut file = fs::File::create(self.path().join("filler")).unwrap();
         while file.write_all(&[b'x'; 4096]).is_ok() {}
@@ -92,7 +92,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A text that no compression makes small.
+/// A text that cannot be compressed.
 fn noise(number: usize) -> String {
     let mut state = number as u64 + 88_172_645_463_325_252;
     let mut text = String::new();
@@ -132,7 +132,7 @@ fn with_write_a_full_disk_stops_nothing_and_is_caught_up_with() {
     logged(&proxy, "kept in memory only until it can", 1);
     disk.empty();
     recovers(&proxy);
-    // The flush that recovered may have begun before the last of these pushes.
+    // The flush that succeeded may have begun before the last of these pushes.
     ok(&proxy.push("PUT", "/metrics/job/last", "last 1\n"));
     let before = exposed(&proxy);
     kill_9(proxy);
@@ -180,7 +180,7 @@ fn with_always_a_full_disk_rejects_pushes() {
         "{}",
         rejected.text()
     );
-    // From now on, nothing is changed.
+    // From now on, the directory must not change.
     let rejected = proxy.push("PUT", "/metrics/job/later", "later 1\n");
     assert_eq!(rejected.status, 503, "{rejected:?}");
     assert!(
@@ -205,7 +205,7 @@ fn with_always_a_full_disk_rejects_pushes() {
     assert_eq!(exposed(&stored_in(&state, "always")), before);
 }
 
-/// SIGXFSZ would end the program; the write fails instead.
+/// SIGXFSZ would end the program; instead, the write fails.
 #[test]
 fn a_limit_on_the_size_of_files_fails_writes_and_not_the_program() {
     for sync in ["write", "always"] {
@@ -248,11 +248,11 @@ fn a_limit_on_the_size_of_files_at_start_is_an_error() {
         .output()
         .unwrap();
     fails(&output, 73, "File too large");
-    // The interrupted start is begun again.
+    // The interrupted start is repeated.
     ok(&stored_in(&state, "write").push("PUT", "/metrics/job/a", "m 1\n"));
 }
 
-/// A proxy that permissions apply to, even if this test runs as root.
+/// A proxy that is subject to permissions, even if this test runs as root.
 fn without_privileges(directory: &Path) -> Option<Proxy> {
     let config = format!("[storage]\npath = {directory:?}\n");
     if !nix::unistd::geteuid().is_root() {
@@ -270,7 +270,7 @@ fn without_privileges(directory: &Path) -> Option<Proxy> {
     }))
 }
 
-/// Runs a command by way of another program.
+/// Runs a command through another program.
 fn wrap<'c>(command: &'c mut Command, program: &str, arguments: &[&str]) -> &'c mut Command {
     let mut outer = Command::new(program);
     outer
@@ -300,7 +300,7 @@ fn a_lost_permission_is_reported_and_recovers_with_the_permission() {
     };
     ok(&proxy.push("PUT", "/metrics/job/first", "first 1\n"));
     let mode = |mode| fs::set_permissions(state.join("data"), fs::Permissions::from_mode(mode));
-    // The engine has its files open, and needs the permission to open them again.
+    // The engine's files are open; opening them again needs the permission.
     mode(0o000).unwrap();
     if limit_files(&proxy, Some(1)).is_none() {
         return;
@@ -317,7 +317,7 @@ fn a_lost_permission_is_reported_and_recovers_with_the_permission() {
     assert_eq!(exposed(&stored_in(&state, "write")), before);
 }
 
-/// A read-only view over a directory, while it lives.
+/// A read-only view of a directory, as long as this lives.
 struct ReadOnly<'p>(&'p Path);
 
 impl<'p> ReadOnly<'p> {

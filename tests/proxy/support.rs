@@ -1,5 +1,5 @@
-//! What these tests share beyond the harness: raw connections, and what the
-//! proxy counts and stores.
+//! Helpers of these tests beside the harness: raw connections, and the proxy's counts and stored
+//! texts.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -37,8 +37,8 @@ impl Sender {
             .expect("the connection is open");
     }
 
-    /// Everything that comes until the other side closes. A reset, which is
-    /// how a connection ends that is closed with bytes unread, ends it too.
+    /// Everything that arrives until the other side closes, with an end or with a reset: a reset
+    /// ends a connection that is closed with bytes unread.
     #[track_caller]
     pub fn read_to_end(&mut self) -> String {
         let mut all = Vec::new();
@@ -55,8 +55,7 @@ impl Sender {
     }
 }
 
-/// The value of the proxy's own counter of received messages; 0 where it is
-/// not there.
+/// The value of the proxy's own counter of received messages; 0 if it does not exist.
 pub fn received(proxy: &Proxy, receiver: &str, format: &str, result: &str) -> f64 {
     let series = format!(
         "exporter_proxy_received_messages_total{{format=\"{format}\",receiver=\"{receiver}\",result=\"{result}\"}}"
@@ -64,7 +63,7 @@ pub fn received(proxy: &Proxy, receiver: &str, format: &str, result: &str) -> f6
     proxy.sample(&series).unwrap_or(0.0)
 }
 
-/// Messages that were rejected, on every receiver, as (format, reason, count).
+/// Rejected messages of all receivers, as (format, reason, count).
 pub fn rejected(proxy: &Proxy) -> Vec<(String, String, u64)> {
     proxy
         .metrics()
@@ -91,20 +90,19 @@ pub fn app_path(name: &str) -> String {
     format!("/apps/{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
 }
 
-/// What is exposed of one app or target, even if its last poll failed; `None` where it is not
-/// known.
+/// The exposed text of one app or target, even if its last poll failed; `None` if it is not known.
 pub fn text_of(proxy: &Proxy, name: &str) -> Option<String> {
     let answer = proxy.get(&format!("{}/metrics?stale=1", app_path(name)));
     (answer.status == 200).then(|| answer.text())
 }
 
-/// What `/apps/{name}` says of one app or target.
+/// `/apps/{name}` of one app or target.
 pub fn detail(proxy: &Proxy, name: &str) -> Option<serde_json::Value> {
     let answer = proxy.get(&app_path(name));
     (answer.status == 200).then(|| answer.json())
 }
 
-/// The names of everything that is known, in the proxy's order.
+/// The names of all apps, targets and groups, in the proxy's order.
 pub fn names(proxy: &Proxy) -> Vec<String> {
     let list = proxy.get("/apps?format=json").json();
     let apps = list["apps"].as_array().expect("a list").iter();
@@ -112,8 +110,8 @@ pub fn names(proxy: &Proxy) -> Vec<String> {
         .collect()
 }
 
-/// Reads one HTTP answer by its `Content-Length`, and leaves the connection
-/// open. `None` where the other side closes instead.
+/// Reads one HTTP answer by its `Content-Length`, and leaves the connection open. `None` if the
+/// other side closes instead.
 pub fn read_answer(stream: &mut impl Read, body: bool) -> Option<Answer> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -143,8 +141,8 @@ pub fn read_answer(stream: &mut impl Read, body: bool) -> Option<Answer> {
     Some(answer)
 }
 
-/// The log once it holds `words` that often. A line may be read a little after
-/// what it tells of has been seen.
+/// Waits until the log contains `words` this often, and returns it. A line may be read a little
+/// after its event has been seen.
 #[track_caller]
 pub fn logged(proxy: &Proxy, words: &str, times: usize) -> String {
     eventually(|| proxy.log(), |log| log.matches(words).count() >= times)
@@ -165,10 +163,10 @@ pub fn resident(pid: u32) -> u64 {
     kilobytes * 1024
 }
 
-/// User and system CPU time of a process so far.
+/// User and system CPU time of a process.
 pub fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    // The name, in brackets, may hold anything; fields are counted after it.
+    // The name, in brackets, may contain anything, so fields are counted after it.
     let (_, fields) = stat.rsplit_once(')').expect("a name");
     let ticks: u64 = fields
         .split_whitespace()

@@ -54,7 +54,7 @@ fn files_in_a_directory_are_targets_by_the_rules_of_the_textfile_collector() {
     let shown = detail(&proxy, &raid).unwrap();
     assert_eq!(shown["url"], format!("file://{raid}"));
 
-    // Files that cannot be used fail alone.
+    // An unusable file fails without affecting others.
     write(&path("times.prom"), "m 1 1700000000000\n");
     write(&path("wrong.prom"), "m{\n");
     fs::write(path("bytes.prom"), b"m \xff\n").unwrap();
@@ -100,7 +100,7 @@ fn files_in_a_directory_are_targets_by_the_rules_of_the_textfile_collector() {
         let success = format!("exporter_proxy_poll_success{{target=\"{}\"}}", named(name));
         assert_eq!(proxy.sample(&success), Some(0.0));
     }
-    // A change is seen, and a file that goes is withdrawn.
+    // A changed file is read, and a removed file is withdrawn.
     write(&path("raid.prom"), "raid 2\n");
     eventually(
         || text_of(&proxy, &raid),

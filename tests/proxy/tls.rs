@@ -1,5 +1,5 @@
-//! TLS on the receiver and on the sockets for operations: handshakes that succeed and
-//! fail, certificates of clients, and certificates that change.
+//! TLS on the receiver and on the sockets for operations: successful and failing handshakes,
+//! certificates of clients, and certificates that change.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ fn certificates() -> (TempDir, Authority, Pair) {
     (dir, authority, server)
 }
 
-/// A proxy whose receiver has TLS, with more keys in its table.
+/// A proxy whose receiver has TLS, with further keys in its table.
 fn receiver(server: &Pair, more: &str) -> Proxy {
     let settings = server.settings();
     Proxy::start(&format!(
@@ -139,7 +139,7 @@ fn slow_and_vanished_clients_do_not_keep_their_connections() {
     let proxy = receiver(&server, "");
     let mut silent = TcpStream::connect(&proxy.tcp).unwrap();
     let mut partial = TcpStream::connect(&proxy.tcp).unwrap();
-    // The begin of a record of 256 bytes.
+    // The beginning of a record of 256 bytes.
     partial.write_all(&[22, 3, 1, 1, 0, 1]).unwrap();
     let gone = TcpStream::connect(&proxy.tcp).unwrap();
     drop(gone);
@@ -148,7 +148,7 @@ fn slow_and_vanished_clients_do_not_keep_their_connections() {
     assert_eq!(answer.unwrap(), "");
     for stream in [&mut silent, &mut partial] {
         let mut rest = Vec::new();
-        // A reset is an end as well.
+        // A reset also counts as an end.
         let _ = stream.read_to_end(&mut rest);
     }
     failed(&proxy, "timeout", 2.0);

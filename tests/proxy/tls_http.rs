@@ -28,7 +28,7 @@ fn bench(config: &str) -> Bench {
     bench_with(config, dir, authority, &server, "")
 }
 
-/// The same with a certificate, and more keys in the `tls` tables.
+/// Like [`bench`], with a certificate, and further keys in the `tls` tables.
 fn bench_with(
     config: &str,
     dir: TempDir,
@@ -58,7 +58,7 @@ fn bench_with(
 }
 
 impl Bench {
-    /// What curl writes, with the certificate of the authority.
+    /// The output of curl, which trusts the authority.
     fn curl(&self, arguments: &[&str]) -> String {
         let output = Command::new("curl")
             .args([
@@ -83,7 +83,7 @@ impl Bench {
         format!("https://{}/metrics/job/j", self.pushes)
     }
 
-    /// A connection to a port of HTTPS with a protocol.
+    /// A connection to an HTTPS port with a protocol.
     fn connect(&self, address: &str, protocol: &[u8]) -> TlsConnection {
         let mut client = self.authority.client(None);
         client.alpn_protocols = vec![protocol.to_vec()];
@@ -152,7 +152,7 @@ fn a_large_scrape_over_tls_has_the_bytes_of_a_plain_one() {
         );
         let gzip = bench.curl(&[version, "--compressed", &bench.scrape_url()]);
         assert!(gzip == plain, "{version} --compressed");
-        // Many at once on one connection.
+        // Many requests at once on one connection.
         let url = bench.scrape_url();
         let mut parallel = vec![version, "--parallel"];
         parallel.extend([&*url; 8]);
@@ -281,7 +281,7 @@ fn clients_without_a_certificate_are_kept_out() {
     for version in ["--http1.1", "--http2"] {
         let url = bench.scrape_url();
         let answer = bench.curl(&[version, "-w", STATUS, &url]);
-        // curl tells of the alert, or of a connection that is closed.
+        // curl reports the alert, or a closed connection.
         assert!(answer.contains(" 000curl: ("), "{answer}");
         let with = [version, "-w", STATUS, "--cert", &cert, "--key", &key, &url];
         let answer = bench.curl(&with);
@@ -293,7 +293,7 @@ fn clients_without_a_certificate_are_kept_out() {
     );
 }
 
-/// The begin of a connection with HTTP/2, with the settings of the client.
+/// The beginning of an HTTP/2 connection, with the settings of the client.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A frame of HTTP/2.
@@ -320,7 +320,7 @@ const POST: u8 = 3;
 /// Reads until the other side closes.
 fn drain(mut stream: impl Read) -> Vec<u8> {
     let mut all = Vec::new();
-    // A reset, or an end without `close_notify`, is an end as well.
+    // A reset, or an end without `close_notify`, also counts as an end.
     let _ = stream.read_to_end(&mut all);
     all
 }
@@ -334,7 +334,7 @@ fn idle_and_slow_connections_with_http2_are_closed() {
         stream.flush().unwrap();
         stream
     };
-    // No preface; no request; half a header block; a request that was answered.
+    // No preface; no request; half a header block; an answered request.
     let half = frame(1, 0, 1, &request(GET, "/-/healthy")[..4]);
     let whole = frame(1, 5, 1, &request(GET, "/-/healthy"));
     let streams = [
@@ -357,7 +357,7 @@ fn clients_that_do_not_read_a_reply_over_http2_are_closed() {
         .collect();
     assert_eq!(bench.proxy.push("PUT", "/metrics/job/j", text).status, 200);
     let mut stream = bench.connect(&bench.pushes, b"h2");
-    // The window stays at its 64 KiB.
+    // The client never widens its window of 64 KiB.
     let scrape = frame(1, 5, 1, &request(GET, "/metrics"));
     stream.write_all(&[PREFACE, &scrape].concat()).unwrap();
     stream.flush().unwrap();

@@ -1,5 +1,5 @@
-//! Exporters to be polled, and systems to be sent to: HTTP servers in threads, over TCP, TLS or a Unix
-//! socket, that answer as a test says and remember what they were asked.
+//! Exporters to poll, and systems to send to: HTTP servers in threads, over TCP, TLS or a Unix
+//! socket, that answer as a test says and remember their requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A server. Dropping it closes the listener, so that nobody is there.
+/// A server. Dropping it closes the listener, so that connections are refused.
 pub struct Upstream {
     /// `127.0.0.1:port`.
     pub address: String,
@@ -34,7 +34,7 @@ pub struct Request {
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// As long as `Content-Length` says.
+    /// The body, with a length of `Content-Length`.
     pub body: Vec<u8>,
 }
 
@@ -67,12 +67,12 @@ pub fn ok(body: &str) -> Reply {
 }
 
 impl Upstream {
-    /// Over TCP, at a free port.
+    /// Listens on TCP, on a free port.
     pub fn start(behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Upstream::at("127.0.0.1:0", behaviour)
     }
 
-    /// Over TCP, at an address that was another's before.
+    /// Listens on TCP, at the address of an earlier server.
     pub fn at(
         address: &str,
         behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -80,7 +80,7 @@ impl Upstream {
         Upstream::tcp(address, behaviour, |stream, state| state.serve(stream))
     }
 
-    /// Over TLS.
+    /// Listens with TLS.
     pub fn tls(
         config: Arc<ServerConfig>,
         behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -106,7 +106,7 @@ impl Upstream {
         })
     }
 
-    /// Over a Unix socket. It stays until the test ends.
+    /// Listens on a Unix socket, until the test ends.
     pub fn unix(
         path: &Path,
         behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -146,17 +146,17 @@ impl Upstream {
         }
     }
 
-    /// Answers otherwise from now on.
+    /// Changes the answers from now on.
     pub fn change(&self, behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         *self.state.behaviour.lock().expect("the behaviour") = Arc::new(behaviour);
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.state.requests.lock().expect("the requests").clone()
     }
 
-    /// The most requests that were there at one time.
+    /// The highest number of concurrent requests.
     pub fn most_in_flight(&self) -> usize {
         self.state.most_in_flight.load(Ordering::SeqCst)
     }
@@ -165,8 +165,8 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.state.ended.store(true, Ordering::SeqCst);
-        // The listener is closed once its thread has ended, and that waits for
-        // one more connection.
+        // The listener is closed once its thread has ended, and the thread waits for one more
+        // connection.
         if TcpStream::connect(&self.address).is_ok()
             && let Some(accepting) = self.accepting.take()
         {
@@ -216,12 +216,12 @@ impl State {
             Reply::Bytes(bytes) => (bytes, false),
             Reply::Hang(bytes) => (bytes, true),
         };
-        // Counted out before the answer is there to be seen, or the next
-        // request might come first.
+        // Decremented before the client can see the answer; otherwise the next request might come
+        // first.
         if !hang {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
         }
-        // The other side may give up before all is sent.
+        // The other side may give up before everything is sent.
         let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
         if hang {
             let _ = stream.read(&mut [0]);

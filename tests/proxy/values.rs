@@ -1,4 +1,4 @@
-//! `POST /create` and `/update`: what pingpong takes, and what it broke on.
+//! `POST /create` and `/update`: requests that pingpong accepts, and those that broke it.
 
 use std::io::Write as _;
 use std::thread;
@@ -13,7 +13,7 @@ const QUIET: &str = "[exporter]\nown_metrics = false\n";
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const TEXT: (&str, &str) = ("Content-Type", "text/plain; version=0.0.4");
-/// What `curl --data-binary` says of anything.
+/// The default content type of `curl --data-binary`.
 const CURL: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 
 const HITS: &str = r#"[{"name":"hits_total","help":"Pages shown.","type":"COUNTER",
@@ -252,7 +252,7 @@ fn the_gate_is_pingpong_s() {
         let answer = proxy.push_with("POST", path, &brotli, HITS);
         rejected(&proxy, &answer, 415, "br");
     }
-    // Where nothing is pushed to, there is no such path.
+    // The listener for scrapes has no such path.
     assert_eq!(proxy.request("POST", "/create", &[JSON]).status, 404);
 }
 
@@ -314,7 +314,7 @@ fn results_are_counted_and_what_has_a_key_counts_once() {
     post(&proxy, "/create", TEXT, "# TYPE a counter\na -1\n");
     post(&proxy, "/update", JSON, HITS);
     for (method, result, count) in [
-        // The one that came again succeeded too.
+        // The repeated request succeeded, too.
         ("create", "ok", 2.0),
         ("create", "malformed", 1.0),
         ("create", "unsupported_media", 1.0),
@@ -354,7 +354,7 @@ fn requests_at_once_lose_nothing() {
         let address = proxy.push.clone();
         thread::spawn(move || {
             for turn in 0..EACH {
-                // Families come and are added to at the same time.
+                // Families are created and updated at the same time.
                 let body = format!(
                     "# TYPE all_total counter\nall_total 1\n# TYPE own_{turn} counter\nown_{turn} 1\n"
                 );

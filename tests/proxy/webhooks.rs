@@ -1,5 +1,4 @@
-//! Webhooks: `/webhook`, `/slack`, `/pagerduty`, `/v2/enqueue`, and the list of
-//! what came.
+//! Webhooks: `/webhook`, `/slack`, `/pagerduty`, `/v2/enqueue`, and the list of received ones.
 
 use serde_json::{Value, json};
 
@@ -12,7 +11,7 @@ fn send(proxy: &Proxy, path: &str, body: &Value) -> Answer {
     proxy.push_with("POST", path, &[JSON], body.to_string())
 }
 
-/// What `GET /webhooks` lists.
+/// The webhooks in `GET /webhooks`.
 fn listed(proxy: &Proxy, query: &str) -> Vec<Value> {
     let path = format!("/webhooks?format=json{query}");
     let answer = proxy.push_with("GET", &path, &[], "");
@@ -51,7 +50,7 @@ fn each_path_answers_as_the_service_whose_place_it_takes() {
     let proxy = Proxy::start("");
     for path in ["/webhook", "/webhook/", "/slack"] {
         let answer = send(&proxy, path, &json!({"text": "hello"}));
-        // Exactly so: Alertmanager compares it.
+        // Exactly this text: Alertmanager compares it.
         assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{path}");
         let content_type = answer.header("content-type").unwrap();
         assert!(content_type.starts_with("text/plain"), "{content_type}");
@@ -68,7 +67,7 @@ fn each_path_answers_as_the_service_whose_place_it_takes() {
         let made = [(); 2].map(|()| key(send(&proxy, path, &json!({}))));
         assert!(made[0].len() == 32 && made[0] != made[1], "{made:?}");
     }
-    // Where one is not taken, it is not answered either.
+    // Other listeners have no such path.
     assert_eq!(proxy.get("/webhooks").status, 404);
     let proxy = Proxy::start("[push]\nlisten = \"\"\n");
     assert_eq!(proxy.request("POST", "/webhook", &[JSON]).status, 404);
@@ -96,7 +95,7 @@ fn what_came_is_listed_and_counted() {
     for (path, body) in [
         ("/webhook", &several),
         ("/slack", &slack),
-        // The path for all.
+        // The path for all kinds of webhooks.
         ("/webhook", &slack),
         ("/v2/enqueue", &event),
         ("/webhook", &strange),
@@ -318,7 +317,7 @@ fn what_is_kept_logged_and_counted_is_bounded() {
         listed(proxy, "").iter().map(name).collect::<Vec<_>>()
     };
     assert_eq!(names(&proxy), ["A4", "A3", "A2"]);
-    // A long one is listed without its body.
+    // A long webhook is listed without its body.
     let mut long = notice("firing", "Long");
     long["text"] = json!("x".repeat(20_000));
     assert_eq!(send(&proxy, "/webhook", &long).status, 200);
@@ -328,7 +327,7 @@ fn what_is_kept_logged_and_counted_is_bounded() {
     let longest = log.lines().map(str::len).max();
     assert!(longest < Some(17_000), "{longest:?}");
 
-    // Names past the bound are counted together.
+    // Names past the limit are counted together.
     for batch in 0..12 {
         let alerts: Vec<Value> = (0..99)
             .map(|n| json!({"labels": {"alertname": format!("B{batch}-{n}")}}))
@@ -336,7 +335,7 @@ fn what_is_kept_logged_and_counted_is_bounded() {
         let body = json!({"receiver": "team", "status": "resolved", "alerts": alerts});
         assert_eq!(send(&proxy, "/webhook", &body).status, 200);
     }
-    // 6 of above, and of these as many as there was room for.
+    // 6 from above, and as many of these as fit.
     let others = accepted(&proxy, "(other)", "webhook", "(other)", "resolved");
     assert_eq!(others, Some(12.0 * 99.0 - (1000.0 - 6.0)));
     assert_eq!(
@@ -344,7 +343,7 @@ fn what_is_kept_logged_and_counted_is_bounded() {
         Some(1.0)
     );
 
-    // Few bytes of text may be much in memory.
+    // A short text may take much memory.
     let values = format!("[{}0]", "{},".repeat(100_000));
     let answer = proxy.push_with("POST", "/webhook", &[JSON], values);
     assert_eq!(answer.status, 413, "{}", answer.text());
@@ -400,7 +399,7 @@ fn pages_send_webhooks_where_their_origin_may_push() {
     let answer = proxy.push_with("POST", "/webhook", &headers, "{}");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
-    // The list is not open to all, unlike what Pushgateway shows.
+    // Unlike Pushgateway's groups, the list is not open to all pages.
     let proxy = Proxy::start("");
     let answer = proxy.push_with("GET", "/webhooks", &[("Origin", ORIGIN)], "");
     assert_eq!(answer.header("access-control-allow-origin"), None);

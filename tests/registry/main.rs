@@ -26,7 +26,7 @@ use proptest::prelude::*;
 use model::Model;
 use steps::{Event, FAMILIES, LIMITS, Step, any_event};
 
-/// The registry, with all that it has handed out so far.
+/// The registry, with everything that it has handed out.
 struct Tested {
     registry: Registry,
     hasher: RandomState,
@@ -89,7 +89,7 @@ impl Tested {
         }
     }
 
-    /// Enters a reservation, as the store does.
+    /// Applies a reservation, as the store does.
     fn reserve(&mut self, reservation: &Reservation) {
         for hash in &reservation.released_series {
             assert!(self.reserved.remove(hash), "a released line was reserved");
@@ -108,7 +108,7 @@ impl Tested {
         }
     }
 
-    /// Tells the registry the time, and returns the number of expired series.
+    /// Sets the registry's time, and returns the number of expired series.
     fn expire(&mut self, now: Instant) -> usize {
         let (series, reservation) = self.registry.expire(now);
         self.reserve(&reservation);
@@ -120,7 +120,7 @@ impl Tested {
         self.shown.values().cloned().collect()
     }
 
-    /// Compares what is shown and reserved with the model.
+    /// Compares the shown and reserved series with the model.
     fn check(&mut self, model: &Model) -> Result<(), TestCaseError> {
         let text = self.text();
         let expected = model.text();
@@ -151,7 +151,7 @@ impl Tested {
     }
 }
 
-/// The text of a block, patched into the text before if only values changed.
+/// The text of a block, patched into the previous text if only values changed.
 fn render(block: &DirtyBlock, lines: &[LineValue], before: Option<&str>) -> String {
     let mut buffers = RenderBuffers::default();
     let text = match block.render(&mut buffers) {
@@ -179,7 +179,7 @@ proptest! {
         let mut model = Model::default();
         let start = Instant::now();
         let policies = [BoundsPolicy::Common, BoundsPolicy::Union, BoundsPolicy::Reject];
-        // The registry counts time from the first that it is given.
+        // The registry counts time from the first time that it gets.
         tested.registry.expire(start);
         for event in events {
             let at = start + Duration::from_secs(model.now);
@@ -214,7 +214,7 @@ proptest! {
                     prop_assert!(!tested.registry.is_due(at));
                 }
                 Event::Take => {
-                    // Windows move on to the time of the last expiry.
+                    // Windows have moved to the time of the last expiry.
                     prop_assert_eq!(tested.expire(at), model.expire());
                     tested.check(&model)?;
                 }

@@ -44,7 +44,7 @@ pub const SPAN: u64 = 100;
 #[derive(Debug, Clone)]
 pub struct Step {
     pub family: usize,
-    /// Send another type than that of the family.
+    /// Send another type than the family's.
     pub wrong_kind: bool,
     pub labels: usize,
     pub help: bool,

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 /// The time for a start: ten seconds, and minutes on a busy machine.
 const START: Duration = Duration::from_secs(400);
 
-/// What Cassandra opens of the Java runtime.
+/// Packages of the Java runtime that Cassandra needs opened.
 const OPENS: &[&str] = &[
     "java.base/java.io",
     "java.base/java.lang",
@@ -58,7 +58,7 @@ pub struct Cassandra {
 }
 
 impl Cassandra {
-    /// Starts a node; `more` are lines of its configuration.
+    /// Starts a node, with further lines in its configuration.
     pub fn start(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [native, storage] = free_ports();
@@ -92,7 +92,7 @@ impl Cassandra {
         server
     }
 
-    /// Starts the node with the data that it has.
+    /// Starts the node with its existing data.
     pub fn start_again(&mut self) {
         let jars = std::env::var("EXPORTER_PROXY_CASSANDRA")
             .expect("EXPORTER_PROXY_CASSANDRA names the folder: run scripts/test --sinks");
@@ -136,7 +136,7 @@ impl Cassandra {
         }
     }
 
-    /// Stops the node as an operator does, so that it keeps all that it took.
+    /// Stops the node as an operator does, so that it keeps all accepted data.
     pub fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -155,7 +155,7 @@ impl Cassandra {
             }
             match runtime.block_on(builder.build()) {
                 Ok(session) => return Client { runtime, session },
-                // The first user is made after the port is open.
+                // The first user is created after the port is open.
                 Err(problem) => assert!(start.elapsed() < START, "{problem}"),
             }
             thread::sleep(Duration::from_millis(100));
@@ -172,14 +172,14 @@ impl Drop for Cassandra {
     }
 }
 
-/// A second reader of what the proxy writes.
+/// An independent reader of the rows.
 pub struct Client {
     runtime: Runtime,
     session: Session,
 }
 
 impl Client {
-    /// Runs a statement that has no rows.
+    /// Runs a statement that returns no rows.
     pub fn run(&self, statement: &str) {
         let run = self.session.query_unpaged(statement, ());
         self.runtime.block_on(run).unwrap();
@@ -195,7 +195,7 @@ impl Client {
         rows.rows::<R>().unwrap().map(Result::unwrap).collect()
     }
 
-    /// The values of a table, in their order.
+    /// The values in a table, in order.
     pub fn values(&self, table: &str) -> Vec<f64> {
         let rows = self.rows::<(f64,)>(&format!("SELECT value FROM {table}"));
         let mut values: Vec<f64> = rows.into_iter().map(|(value,)| value).collect();

@@ -23,14 +23,14 @@ pub fn sink(address: &str, more: &str) -> String {
     format!("[sinks.raw]\ntype = \"cql\"\nhosts = [\"{address}\"]\nbatch_wait = \"10ms\"\n{more}")
 }
 
-/// The items of the sink with a result.
+/// The number of items of the sink with this result.
 pub fn items(proxy: &Proxy, result: &str) -> Option<f64> {
     proxy.sample(&format!(
         "exporter_proxy_sink_items_total{{result=\"{result}\",sink=\"raw\"}}"
     ))
 }
 
-/// Waits until the sink has failed with a message, and returns it.
+/// Waits until the sink has failed with this message, and returns the whole message.
 pub fn failure(proxy: &Proxy, expected: &str) {
     let message = || {
         let list = proxy.get("/api/v1/sinks").json();
@@ -57,7 +57,7 @@ fn raw_values_reach_cassandra() {
     a_node_is_restarted_under_load(&mut server, &client);
 }
 
-/// Both layouts, made by the proxy: values of one millisecond and equal ones are kept.
+/// Both layouts, in tables that the proxy makes: values of one millisecond and equal ones are kept.
 fn new_tables_have_every_value(server: &Cassandra, client: &Client) {
     for layout in ["series", "name"] {
         let more = format!("table = \"made.{layout}\"\ncreate = true\nlayout = \"{layout}\"\n");
@@ -94,8 +94,8 @@ fn new_tables_have_every_value(server: &Cassandra, client: &Client) {
     }
 }
 
-/// Tables as metrics-server makes them and as it describes them, which have no column for
-/// an identity: values of one millisecond take the next ones.
+/// Tables as metrics-server makes and describes them, which have no column for an identity: values
+/// of one millisecond move to the next ones.
 fn tables_of_metrics_server_have_every_value(server: &Cassandra, client: &Client) {
     client.run(
         "CREATE KEYSPACE tracking WITH replication = {'class': 'SimpleStrategy', \
@@ -146,7 +146,7 @@ fn values_that_are_refused_do_not_spoil_others(server: &Cassandra, client: &Clie
     );
 }
 
-/// A table that is missing or wrong is a mistake of an operator: nothing is lost by it.
+/// A missing or wrong table is an operator's mistake: no value is lost.
 fn wrong_tables_are_mended_while_values_wait(server: &Cassandra, client: &Client) {
     let (proxy, operations) = proxy(&sink(&server.address, "table = \"made.later\"\n"));
     assert_eq!(send(&operations, &messages("raw", "shop", 0..100)), "");
@@ -168,7 +168,7 @@ fn wrong_tables_are_mended_while_values_wait(server: &Cassandra, client: &Client
         "CREATE TABLE made.later ({columns}, value double, {key})"
     ));
     eventually(|| items(&proxy, "ok"), |sent| *sent == Some(100.0));
-    // It becomes another one while the sink works.
+    // It is replaced by another table while the sink works.
     client.run("DROP TABLE made.later");
     assert_eq!(send(&operations, &messages("raw", "shop", 100..200)), "");
     failure(&proxy, "there is no table made.later");
@@ -178,7 +178,7 @@ fn wrong_tables_are_mended_while_values_wait(server: &Cassandra, client: &Client
     assert_eq!(items(&proxy, "refused").unwrap_or_default(), 0.0);
 }
 
-/// What waits is sent to the node and the table of the new settings.
+/// Waiting items are sent to the node and the table of the new settings.
 fn a_reload_changes_the_node_and_the_table(server: &Cassandra, client: &Client) {
     let created = |address: &str, table: &str| {
         sink(
@@ -258,7 +258,7 @@ fn a_login_is_needed_and_can_change() {
     assert_eq!(send(&operations, &messages("raw", "shop", 0..100)), "");
     failure(&proxy, "the login is refused");
     fs::write(&password, "right\n").unwrap();
-    // It may log in, and not write.
+    // The user may log in, but not write.
     failure(&proxy, "doesn't have the right");
     client.run("GRANT MODIFY ON tracking.metrics TO writer");
     eventually(|| items(&proxy, "ok"), |sent| *sent == Some(100.0));

@@ -1,5 +1,5 @@
-//! Sinks with the real systems that they send to. `scripts/test --sinks` gets these
-//! and runs the tests.
+//! Sinks with the real systems that they send to. `scripts/test --sinks` installs these and runs
+//! the tests.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is one that fails")]
 #![allow(

@@ -13,16 +13,16 @@ use tempfile::{TempDir, tempdir};
 use crate::harness::{Proxy, eventually, free_address, http_request, http_send};
 use crate::{proxy, send};
 
-/// The ordinary user that OpenSearch runs as, which it does not do as root.
+/// The ordinary user for OpenSearch, which refuses to run as root.
 const NOBODY: u32 = 65534;
 
-/// Memory of its heap.
+/// The size of its heap.
 const HEAP: &str = "-Xms384m -Xmx384m";
 
-/// Documents that are sent, unless `EXPORTER_PROXY_SINKS_DOCUMENTS` has another number.
+/// The number of documents, unless `EXPORTER_PROXY_SINKS_DOCUMENTS` has another one.
 const DOCUMENTS: usize = 20_000;
 
-/// OpenSearch with a directory of its own. Dropping it ends the process.
+/// OpenSearch with its own directory. Dropping it ends the process.
 struct OpenSearch {
     child: Child,
     address: String,
@@ -44,7 +44,7 @@ impl Home {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         copy(&archive.join("config"), &dir.path().join("config"));
-        // Java would write its own logs beside the program.
+        // Otherwise Java would write its logs beside the program.
         let file = dir.path().join("config/jvm.options");
         let options = fs::read_to_string(&file).unwrap();
         let options = options.lines().filter(|line| !line.contains("logs/"));
@@ -77,7 +77,7 @@ impl Home {
             "discovery.type=single-node".to_owned(),
             format!("network.host={host}"),
             format!("http.port={port}"),
-            // The port of its cluster, which has no other member.
+            // The port of the cluster, which has no other member.
             format!(
                 "transport.port={}",
                 free_address().rsplit_once(':').unwrap().1
@@ -105,7 +105,7 @@ impl Home {
             child,
             address: address.to_owned(),
         };
-        // It takes longer than the patience of the tests while the machine is busy.
+        // On a busy machine, it takes longer than the patience of the tests.
         for _ in 0..20 {
             let ended = server.child.try_wait().unwrap();
             let said = || fs::read_to_string(&said).unwrap_or_default();
@@ -131,7 +131,7 @@ impl OpenSearch {
         false
     }
 
-    /// Stops as an operator does.
+    /// Stops the server as an operator does.
     fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -147,7 +147,7 @@ impl OpenSearch {
         http_send(&self.address, "POST", &path, &json, body.as_bytes()).json()
     }
 
-    /// How many documents there are, and the sums of their values and of the squares.
+    /// The number of documents, and the sums of their values and of the squares.
     fn totals(&self, index: &str) -> (u64, f64, f64) {
         let found = self.search(
             index,
@@ -183,17 +183,17 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The directory of the Java that is in the path. The archive has none.
+/// The home directory of the Java in the path; the archive has no Java.
 fn java_home() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     let java = std::env::split_paths(&path).map(|dir| dir.join("java"));
     let java = java.filter_map(|java| fs::canonicalize(java).ok()).next();
-    // `bin/java` is in it.
+    // It contains `bin/java`.
     let java = java.expect("java is in the path");
     java.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// Gives a directory to the user that OpenSearch runs as.
+/// Gives a directory to the user of OpenSearch.
 fn give(path: &Path) {
     let nobody = (Some(NOBODY.into()), Some(NOBODY.into()));
     chown(path, nobody.0, nobody.1).unwrap();
@@ -204,7 +204,7 @@ fn give(path: &Path) {
     }
 }
 
-/// A sink without copies of shards, which one server cannot have.
+/// A sink without copies of shards, which a single server cannot have.
 fn sink(address: &str, more: &str) -> (Proxy, String) {
     proxy(&format!(
         "[sinks.search]\ntype = \"opensearch\"\nurl = \"http://{address}\"\nindex = \"docs\"\n\
@@ -232,7 +232,7 @@ fn expected(count: usize) -> (u64, f64, f64) {
     (count as u64, values().sum(), squares)
 }
 
-/// The server is restarted while documents come: all of them are there, and none twice.
+/// The server is restarted while documents arrive: all of them are stored, and none twice.
 #[test]
 #[ignore = "needs OpenSearch: scripts/test --sinks"]
 fn documents_reach_a_server_that_is_restarted_once() {
@@ -246,7 +246,7 @@ fn documents_reach_a_server_that_is_restarted_once() {
     let mut running = Some(server);
     for number in 0..10 {
         if number == 4 {
-            // Some are on their way, and what was taken of them is not known.
+            // Some are on their way, and the proxy does not know which were taken.
             let server = running.take().unwrap();
             server.stop();
             let up = "exporter_proxy_sink_up{sink=\"search\"}";
@@ -260,7 +260,7 @@ fn documents_reach_a_server_that_is_restarted_once() {
     }
     let total = (part * 10) as f64;
     while proxy.sample(sent) != Some(total) {
-        // It goes on, or else this fails.
+        // Fails if the sink does not continue.
         let before = proxy.sample(sent);
         eventually(
             || proxy.sample(sent),
@@ -276,7 +276,7 @@ fn documents_reach_a_server_that_is_restarted_once() {
     server.stop();
 }
 
-/// A document that does not fit the types of the index is refused alone.
+/// A document that does not fit the types of the index is refused without the others.
 #[test]
 #[ignore = "needs OpenSearch: scripts/test --sinks"]
 fn a_document_that_is_refused_does_not_spoil_others() {
@@ -286,7 +286,7 @@ fn a_document_that_is_refused_does_not_spoil_others() {
     assert_eq!(send(&operations, &documents(0..10)), "");
     let sent = "exporter_proxy_sink_items_total{result=\"ok\",sink=\"search\"}";
     eventually(|| proxy.sample(sent), |sent| *sent == Some(10.0));
-    // `labels.app` is a text by now, and cannot have fields.
+    // By now `labels.app` is a text, and cannot have fields.
     let bad = "{\"name\":\"d\",\"op\":\"index\",\"value\":99,\"labels\":{\"app.name\":\"x\"}}\n";
     let text = [documents(10..15), bad.to_owned(), documents(15..20)].concat();
     assert_eq!(send(&operations, &text), "");
@@ -307,7 +307,7 @@ fn a_document_that_is_refused_does_not_spoil_others() {
     server.stop();
 }
 
-/// With storage, documents wait for a server across a kill of the proxy, and are there once.
+/// With storage, documents wait for a server across a kill of the proxy, and are stored once.
 #[test]
 #[ignore = "needs OpenSearch: scripts/test --sinks"]
 fn documents_are_there_once_after_the_proxy_was_killed() {
@@ -322,7 +322,7 @@ fn documents_are_there_once_after_the_proxy_was_killed() {
             assert_eq!(send(&operations, &documents(next..next + 1000)), "");
             next += 1000;
         }
-        // It is acknowledged once they are stored. Some are sent meanwhile, or already.
+        // The push is acknowledged once they are stored. Some may already have been sent.
         let pushed = proxy.push("PUT", "/metrics/job/stored", "m 1\n");
         assert_eq!(pushed.status, 200);
         proxy.signal("KILL");

@@ -1,5 +1,5 @@
-//! Remote write to Prometheus, which is on the path, and to VictoriaMetrics and the current
-//! Prometheus, which `EXPORTER_PROXY_VICTORIA_METRICS` and `EXPORTER_PROXY_PROMETHEUS` name.
+//! Remote write to the Prometheus in the path, and to VictoriaMetrics and the current Prometheus,
+//! which `EXPORTER_PROXY_VICTORIA_METRICS` and `EXPORTER_PROXY_PROMETHEUS` name.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,17 +22,17 @@ use crate::harness::{Proxy, eventually, free_address, http_request, program};
 #[path = "../proxy/natives.rs"]
 mod natives;
 
-/// A program that takes remote write and answers PromQL.
+/// A program that accepts remote write and answers PromQL.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Program {
-    /// That of Debian, which takes protocol 1.0 alone.
+    /// Debian's Prometheus, which accepts only protocol 1.0.
     Prometheus,
-    /// One that takes protocol 2.0.
+    /// A Prometheus that accepts protocol 2.0.
     CurrentPrometheus,
     VictoriaMetrics,
 }
 
-/// Those that take protocol 1.0.
+/// Programs that accept protocol 1.0.
 const ALL: [Program; 2] = [Program::Prometheus, Program::VictoriaMetrics];
 
 /// A running program. Dropping it ends the process.
@@ -92,7 +92,7 @@ impl Program {
 }
 
 impl Server {
-    /// Stops as an operator does, so that it keeps all that it took.
+    /// Stops the program as an operator does, so that it keeps all accepted data.
     fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -106,12 +106,12 @@ impl Server {
         let answer = http_request(&self.address, "GET", &path, &[]);
         match answer.status {
             200 => answer.json()["data"]["result"].as_array().unwrap().clone(),
-            // It starts.
+            // It is still starting.
             _ => Vec::new(),
         }
     }
 
-    /// The value of the only series of a query; none if there is no series.
+    /// The value of the only series of a query; `None` if there is no series.
     fn value(&self, query: &str) -> Option<f64> {
         let found = self.query(query);
         assert!(found.len() < 2, "{found:?}");
@@ -173,7 +173,7 @@ fn series_arrive_change_and_go() {
     }
 }
 
-/// A server of protocol 2.0 takes samples, native histograms and markers, and says so: nothing
+/// A server of protocol 2.0 takes samples, native histograms and markers, and confirms it: nothing
 /// is sent in 1.0, and nothing counts as unwritten.
 #[test]
 #[ignore = "needs a current Prometheus: scripts/test --sinks"]
@@ -193,7 +193,7 @@ fn a_current_prometheus_takes_protocol_2() {
         || ["count", "sum"].map(|of| server.value(&format!("histogram_{of}(took{{job=\"a\"}})")));
     eventually(took, |it| *it == [Some(5.0), Some(5.5)]);
     push(&proxy, "# TYPE orders counter\norders{kind=\"new é\"} 5\n");
-    // Two series and the histogram: those that went have their markers.
+    // Two series and the histogram: all removed series have their markers.
     eventually(|| server.value("sum(orders)"), |it| *it == Some(5.0));
     eventually(took, |it| *it == [None, None]);
     let own = |name: &str| proxy.sample(&format!("exporter_proxy_remote_write_{name}"));
@@ -208,7 +208,7 @@ fn a_current_prometheus_takes_protocol_2() {
 }
 
 /// The server is stopped for half a minute under load. Afterwards it has exactly the samples that
-/// were handed to the queue.
+/// were queued.
 #[test]
 #[ignore = "needs Prometheus and VictoriaMetrics: scripts/test --sinks"]
 fn a_server_that_is_away_for_half_a_minute_gets_everything() {
@@ -221,7 +221,7 @@ fn a_server_that_is_away_for_half_a_minute_gets_everything() {
         let address = free_address();
         servers.push(program.start(&address, data.path(), &[]));
         let url = format!("http://{address}/api/v1/write");
-        // Nothing is sent once values stay the same, so that samples can be compared.
+        // Unchanged values are not sent, so that samples can be compared.
         let more = "batch_items = 300\nresend_unchanged = \"2m\"\n";
         proxies.push(proxy(&url, more));
         addresses.push(address);
@@ -254,13 +254,13 @@ fn a_server_that_is_away_for_half_a_minute_gets_everything() {
         let settled = format!("count(load == {last})");
         eventually(|| server.value(&settled), |it| *it == Some(SERIES as f64));
         let sent = "exporter_proxy_remote_write_points_total{sink=\"to\",type=\"sample\"}";
-        // Counts have no names, so families are counted one by one.
+        // `count` drops names, so the test counts family by family.
         let families = ["load", "push_time_seconds", "push_failure_time_seconds"];
         let stored = families.map(|family| format!("sum(count_over_time({family}[10m]))"));
         let stored = stored.join(" + ");
         let counts = || (proxy.sample(sent), server.value(&stored));
         eventually(counts, |(sent, stored)| sent.is_some() && sent == stored);
-        // Each push changes all series, and is collected whole.
+        // Each push changes all series, and is collected completely.
         let counts = "count_over_time(load[10m])";
         let spread = format!("max({counts}) - min({counts})");
         assert_eq!(server.value(&spread), Some(0.0), "{}", server.address);
@@ -272,7 +272,7 @@ fn a_server_that_is_away_for_half_a_minute_gets_everything() {
     }
 }
 
-/// A sample that Prometheus refuses is counted, and does not cost those beside it.
+/// A sample that Prometheus refuses is counted, and does not affect others of the request.
 #[test]
 #[ignore = "needs Prometheus: scripts/test --sinks"]
 fn refused_samples_are_counted_and_cost_no_others() {
@@ -286,7 +286,7 @@ fn refused_samples_are_counted_and_cost_no_others() {
     ));
     assert_eq!(proxy.push_tcp(b"{\"a\":\"good 1\"}"), "");
     let count = || server.value("count_over_time(good[1m])");
-    // An empty database takes any time.
+    // An empty database accepts any time.
     eventually(count, |it| it.is_some_and(|it| it > 1.0));
     assert_eq!(proxy.push_tcp(b"{\"a\":\"bad 1 1000\\ngood 1\"}"), "");
     let refused = "exporter_proxy_sink_items_total{result=\"refused\",sink=\"to\"}";

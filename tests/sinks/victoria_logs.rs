@@ -1,5 +1,5 @@
-//! Events to VictoriaLogs, which takes the APIs of Loki and of Elasticsearch.
-//! `EXPORTER_PROXY_VICTORIA_LOGS` names its program.
+//! Events to VictoriaLogs, which has the APIs of Loki and of Elasticsearch.
+//! `EXPORTER_PROXY_VICTORIA_LOGS` names the program.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::harness::certificates::Authority;
 use crate::harness::{Proxy, eventually, free_address, http_request};
 use crate::{messages, proxy, send};
 
-/// How long a server is away under load.
+/// How long the server is away under load.
 const OUTAGE: Duration = Duration::from_secs(30);
 
 /// VictoriaLogs. Dropping it ends the process.
@@ -49,7 +49,7 @@ impl VictoriaLogs {
         server
     }
 
-    /// Stops as an operator does, so that it keeps all that it took.
+    /// Stops the server as an operator does, so that it keeps all accepted data.
     fn stop(mut self) {
         self.signal(Signal::SIGINT);
         self.child.wait().unwrap();
@@ -60,7 +60,7 @@ impl VictoriaLogs {
         kill(pid, signal).unwrap();
     }
 
-    /// The values of the entries of an app, in the order of their times.
+    /// The values of an app's entries, in the order of their times.
     fn values(&self, app: &str) -> Vec<usize> {
         let entries = self.query(&format!(
             "{{app=\"{app}\"}} | sort by (_time) | fields _msg"
@@ -80,7 +80,7 @@ impl VictoriaLogs {
             .collect()
     }
 
-    /// How many entries have a label.
+    /// The number of entries with a label.
     fn count(&self, filter: &str) -> u64 {
         let found = self.query(&format!("{filter} | stats count() n"));
         let count = found.first().and_then(|row| row["n"].as_str());
@@ -105,8 +105,8 @@ fn to(url: &str, more: &str) -> (Proxy, String) {
     ))
 }
 
-/// The server is stopped while events arrive, and started again: all of them are there,
-/// once and in order.
+/// The server is stopped while events arrive, and started again: all of them are stored, once and
+/// in order.
 #[test]
 #[ignore = "needs VictoriaLogs: scripts/test --sinks"]
 fn events_reach_a_log_store_that_is_restarted() {
@@ -160,7 +160,7 @@ fn documents_reach_a_store_with_a_bulk_api() {
     assert_eq!(sum[0]["s"], (2999 * 3000 / 2).to_string());
 }
 
-/// Events keep coming while the server is away: none is lost, and all are in order.
+/// Events keep arriving while the server is away: none is lost, and all are in order.
 #[test]
 #[ignore = "needs VictoriaLogs: scripts/test --sinks"]
 fn nothing_is_lost_while_a_server_is_away_for_long() {
@@ -234,13 +234,13 @@ fn a_slow_server_gets_everything_once() {
     server.stop();
 }
 
-/// The number of the message that a line of an answer rejects.
+/// The number of the rejected message, in a line of an answer.
 fn rejected(line: &str) -> usize {
     let (_, rest) = line.split_once("message ").unwrap();
     rest.split_once(':').unwrap().0.parse().unwrap()
 }
 
-/// A full queue rejects what is new. What it accepted arrives.
+/// A full queue rejects new items. Accepted ones arrive.
 #[test]
 #[ignore = "needs VictoriaLogs: scripts/test --sinks"]
 fn what_a_full_queue_accepted_arrives() {

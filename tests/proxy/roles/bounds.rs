@@ -1,4 +1,4 @@
-//! What a sender that is bound to apps and labels can write and delete.
+//! What a sender with bounds on apps and labels can write and delete.
 
 use super::{ask, ask_with, basic, with_entries};
 use crate::harness::http_send;
@@ -28,7 +28,7 @@ fn a_bound_sender_writes_and_deletes_only_what_matches() {
         ("PUT", "/metrics/job/backup/instance/a", "m 1\n", 200),
         ("PUT", "/metrics/job/other", "m 2\n", 403),
         ("POST", "/metrics/job/backups", "m 1\n", 403),
-        // The label of the body is not that of the group.
+        // The label in the body is not a label of the group.
         ("PUT", "/metrics/job/other", "m{job=\"backup\"} 1\n", 403),
         ("PUT", "/metrics/instance/a/job/backup", "m 1\n", 404),
         ("DELETE", "/metrics/job/other", "", 403),

@@ -41,7 +41,7 @@ fn guessing_is_slowed_and_unknown_users_cost_as_much_as_known_ones() {
     let slowed = slowed.expect("a slowed attempt");
     let wait: u64 = slowed.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=3).contains(&wait), "{wait}");
-    // Past the limit even the right password gets that reply, and nothing is checked.
+    // Past the limit even the right password gets that reply, and no password is checked.
     assert!(checks() <= 4.0 + wrong as f64);
     let series =
         "exporter_proxy_authentications_total{credential=\"password\",result=\"throttled\"}";
@@ -74,7 +74,7 @@ fn files_are_read_again_when_they_change() {
 
     let state = "exporter_proxy_web_files_last_load_successful";
     assert_eq!(metric(&proxy, "", state), 1.0);
-    // A wrong file changes nothing but the metric and the log.
+    // An invalid file changes only the metric and the log.
     fs::write(
         dir.path().join("web.yml"),
         "basic_auth_users:\n  alice: secret\n",

@@ -37,7 +37,7 @@ fn routes() -> Vec<Documented> {
                 if path.ends_with("[/{*labels}]") {
                     path = path.replace("[/{*labels}]", "/job/backup?mode=aggregate");
                 }
-                // It would take half a minute each time.
+                // With the default it would take half a minute each time.
                 if path == "/debug/pprof/profile" {
                     path.push_str("?seconds=0");
                 }
@@ -81,7 +81,7 @@ fn every_route_asks_every_client_for_its_role() {
         ("none", basic("none", "none"), [403, 403, 403]),
         ("scraper", "Bearer scraper".to_owned(), [200, 403, 403]),
         ("bound", "bearer bound".to_owned(), [403, 200, 403]),
-        // Last: they are slowed down.
+        // Last, since they are slowed down.
         ("wrong password", basic("admin", "wrong"), [401, 401, 401]),
         ("wrong token", "Bearer wrong".to_owned(), [401, 401, 401]),
     ];
@@ -90,7 +90,7 @@ fn every_route_asks_every_client_for_its_role() {
         "/slack",
         "/pagerduty",
         "/v2/enqueue",
-        // Its series lack the labels.
+        // The series of a ping lack the labels of the bounds.
         "/ping?path=x",
     ];
     for (client, authorization, expected) in &clients {
@@ -160,7 +160,7 @@ fn denials_say_what_is_missing() {
     assert_eq!(answer.status, 403);
     assert_eq!(answer.json()["errorType"], "forbidden");
     assert_eq!(answer.header("www-authenticate"), None);
-    // Nothing shows a secret.
+    // No output shows a secret.
     let wrong = ask(
         &proxy.push,
         "PUT",
@@ -208,11 +208,11 @@ fn without_entries_every_user_has_every_role_and_without_users_everyone() {
         let found = ask(&proxy.push, method, path, &basic("alice", "alice")).status;
         assert!((200..300).contains(&found), "{path}: {found}");
     }
-    // Passwords are for HTTP. The sockets have no users, and are as without them.
+    // Passwords are for HTTP only. Sockets have no users, and stay open.
     assert_eq!(proxy.push_tcp(b"{\"a\":\"m 1\"}"), "");
 
     let proxy = Proxy::start("");
-    // What a proxy in front or a careless client sends does no harm.
+    // Credentials from a proxy in front or a careless client do no harm.
     for authorization in ["", "Basic ???", "Bearer x"] {
         assert_eq!(
             ask(&proxy.push, "PUT", "/metrics/job/x", authorization).status,

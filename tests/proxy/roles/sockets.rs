@@ -47,7 +47,7 @@ fn receivers_ask_for_the_role_by_address_user_and_group() {
     assert!(proxy.push_unix(b"{\"a\":\"m 1\"}").starts_with("error: "));
 }
 
-/// A proxy with all sockets for operations, and the paths of those.
+/// A proxy with all sockets for operations, and the paths of the Unix sockets.
 fn operations(dir: &TempDir, access: &str) -> (Proxy, String, String, [PathBuf; 2]) {
     let sockets = ["o.sock", "d.sock"].map(|name| dir.path().join(name));
     let config = format!(
@@ -67,7 +67,7 @@ fn operations(dir: &TempDir, access: &str) -> (Proxy, String, String, [PathBuf; 
     (proxy, tcp, udp, sockets)
 }
 
-/// What a stream answers to a message.
+/// A stream's answer to a message.
 fn answer_of(
     stream: impl std::io::Read + std::io::Write,
     message: &[u8],
@@ -84,7 +84,7 @@ fn answer_of(
 #[test]
 fn operations_ask_for_the_role_by_address_and_user() {
     let dir = files(&[], &[]);
-    // The address is not allowed, and the user is, within bounds.
+    // The address is not allowed, but the user is, within bounds.
     let access = "[[web.access]]\nrole = \"write\"\nunix_user = \"current_user\"\nlabels = { job = \"backup\" }\n\
                   [[web.access]]\nrole = \"admin\"\nunix_user = 54321\n";
     let (proxy, tcp, udp, [stream, datagram]) = operations(&dir, access);
