@@ -1,4 +1,4 @@
-//! All targets in one program, which is linked once: `FUZZ_TARGET` names the target.
+//! All targets in one program, which is linked only once: `FUZZ_TARGET` selects the target.
 
 #![no_main]
 

@@ -1,9 +1,9 @@
 """The pages of exporter-proxy in a headless Chromium.
 
 Starts the program with 500 sources, 20 of which fail and some of which have hostile names,
-and looks at each page at two widths, light and dark: no script of a sender runs, the console
+and checks each page at two widths, light and dark: no script of a sender runs, the console
 has no errors, axe finds nothing serious, nothing is wider than the window. Then it uses the
-pages: with the keyboard alone, without scripts, and with forms of another site.
+pages with the keyboard alone, without scripts, and with forms of another site.
 
 usage: pages.py PROGRAM AXE [DIRECTORY]
 
@@ -58,7 +58,7 @@ class Upstream(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
         except ConnectionError:
-            pass  # The program reads no body of a failure, and waits no longer than its timeout.
+            pass  # The proxy reads no body of a failed response, and closes after its timeout.
 
     def log_message(self, *_):
         pass
@@ -248,7 +248,7 @@ class Browser:
         return page
 
     def note(self, page, problem):
-        # The browser reports a page that does not exist, and the form that is refused.
+        # The browser reports the missing page and the rejected form.
         expected = (("404 (Not Found)", "/apps/nothing"), ("403 (Forbidden)", "/-/action"))
         if not any(status in problem and path in page.url for status, path in expected):
             self.problems.append(f"{page.url}: {problem}")
@@ -289,7 +289,7 @@ class Browser:
         page.wait_for_url("**/apps?q=node-0")
         self.check(page, "the search is sent", page.evaluate(shown) == 10)
         page.keyboard.press("/")
-        # To the kind, the state, the button, and the heads of columns.
+        # Through the kind, the state, the button, and the heads of columns.
         for _ in range(12):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.textContent") == "Size":
@@ -337,7 +337,7 @@ class Browser:
         page.context.close()
 
     def attack(self, proxy):
-        """A form of another site, with a token that the attacker got with his own browser."""
+        """A form of another site, with a token from the attacker's own browser."""
         page = self.page()
         page.goto(self.base + "/apps/shop-020?kind=app")
         _, headers, text = proxy.request("GET", "/apps/shop-020?kind=app", headers={"Accept": "text/html"})
@@ -350,7 +350,7 @@ class Browser:
             page.goto("http://elsewhere.test/", wait_until="commit")
         self.check(page, f"a form of another site gets 403, not {answer.value.status}", answer.value.status == 403)
         page.context.close()
-        # The same origin, and another browser's cookie or none.
+        # The same origin, with another browser's cookie or none.
         body = urllib.parse.urlencode(form).encode()
         cookie = headers["Set-Cookie"].split(";")[0]
         origin = {"Origin": self.base}

@@ -28,7 +28,7 @@ import (
 )
 
 type sample struct {
-	// Name first, then the labels by name.
+	// The name first, then the labels, sorted by name.
 	Labels [][2]string `json:"labels"`
 	// The double's bits in decimal, or "nan".
 	Value     string `json:"value"`
@@ -43,11 +43,11 @@ type verdict struct {
 type answer struct {
 	Scrape verdict  `json:"scrape"`
 	Expfmt *verdict `json:"expfmt"`
-	// What the other form of a request is.
+	// The request in the other format.
 	Text string `json:"text,omitempty"`
-	// In hexadecimal digits.
+	// In hexadecimal.
 	Messages string `json:"messages,omitempty"`
-	// Native histograms, as the scraper that reads them writes them down.
+	// Native histograms, as Prometheus' scrape parser prints them.
 	Natives []string `json:"natives,omitempty"`
 }
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.request
 
-# Lines of each server that arrive; statsd_exporter counts lines, the proxy values.
+# How long to wait for the servers to start and for the lines to arrive, in seconds.
 PATIENCE = 60
 SEED = 15
 
@@ -93,7 +93,7 @@ mappings:
   name: dropped
 """
 
-# Differences on purpose: the beginning of the names of families, and the reason.
+# Deliberate differences: the prefix of the families' names, and the reason.
 REASONS = {
     "flag_": "a tag without a value is a label here, and ignored there",
     "set_": "sets are gauges here, and no metrics there",
@@ -109,7 +109,7 @@ SHOPS = ["paris", "rome", "new-york", "oslo_2"]
 
 
 def generated(rng):
-    """A line that both read alike."""
+    """A random line that both servers read alike."""
     shop, size = rng.choice(SHOPS), rng.choice(["big", "small", "x:y"])
     rate = rng.choice(["", "|@0.5", "|@0.25", "|@0.1"])
     millis = rng.randint(100, 199)
@@ -297,7 +297,7 @@ def samples(text):
         series, value = line.rsplit(" ", 1)
         name, _, labels = series.partition("{")
         pairs = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels)
-        # Go writes bounds as 1, and labels without a value.
+        # statsd_exporter also exposes labels without a value.
         pairs = sorted((key, text) for key, text in pairs if text)
         values[name, tuple(pairs)] = float(value)
     return values, types
@@ -305,7 +305,7 @@ def samples(text):
 
 def near(series, ours, theirs):
     if any(key == "quantile" for key, _ in series[1]):
-        # Theirs is within 1 % by rank of 100 values in a row, ours within 1 % of the value.
+        # statsd_exporter's is within 1 % by rank of 100 consecutive values, the proxy's within 1 % of the value.
         return abs(ours - theirs) <= 0.035 * abs(theirs)
     return abs(ours - theirs) <= 1e-9 * max(1.0, abs(theirs))
 
@@ -314,14 +314,14 @@ def send(port, lines):
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stream:
         stream.sendall("".join(line + "\n" for line in lines).encode())
         stream.shutdown(socket.SHUT_WR)
-        # The proxy answers with what it rejects.
+        # The proxy answers rejected lines.
         with contextlib.suppress(OSError):
             while stream.recv(65536):
                 pass
 
 
 def expose(program, exporter, lines, directory):
-    """What each exposes after the lines."""
+    """The output of each server after the lines."""
     mapping = pathlib.Path(directory, "mapping.yml")
     mapping.write_text(MAPPING)
     ours, ours_tcp, theirs, theirs_tcp = (free_port() for _ in range(4))

@@ -1,6 +1,6 @@
 "use strict";
-// Pages work without this. It filters the shown rows while somebody types, sends a form when
-// a choice is made, and loads the content again every few seconds if asked to.
+// Pages work without this script. It filters the shown rows while the user types, sends a form
+// when a choice is made, and refreshes the content every few seconds if asked to.
 (() => {
   const SECONDS = 5;
   const main = () => document.querySelector("main");
@@ -8,7 +8,7 @@
   const search = () => document.querySelector(".filters input[type=search]");
   const rows = () => document.querySelectorAll("main table.sources > tbody, main table.aggregated > tbody > tr, main table.settings > tbody > tr");
 
-  // What the server searches: names, addresses of senders, values of settings.
+  // The cells that the server searches: names, addresses of senders, values of settings.
   const SEARCHED = "td.name > :first-child, td.from, td.value";
   const searched = (row) => [...row.querySelectorAll(SEARCHED)].map((it) => it.textContent).join("\n").toLowerCase();
 
@@ -32,7 +32,7 @@
       search().focus();
     }
   });
-  // What is not filled in has no place in the address.
+  // Empty fields are left out of the address.
   document.addEventListener("submit", (event) => {
     if (!event.target.matches(".filters")) return;
     for (const field of event.target.elements) {
@@ -43,7 +43,7 @@
     for (const field of document.querySelectorAll(".filters :disabled")) field.disabled = false;
   });
 
-  // Somebody reads or edits something that loading would take away.
+  // The user reads or edits something that a refresh would take away.
   const busy = () =>
     document.hidden ||
     main().querySelector("details.confirm[open]") ||

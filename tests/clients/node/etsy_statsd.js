@@ -53,13 +53,13 @@ if (require.main === module) {
         settings.repeater = [{ host, port: Number(port) }];
     }
     fs.writeFileSync(file, JSON.stringify(settings));
-    // It says there what it refuses.
+    // StatsD reports rejected lines there.
     require('util').log = (text) => {
         if (text.includes('Bad line')) bad[bad.length - 1] += 1;
     };
     require('statsd/lib/mgmt_server').start = () => true;
     process.argv[2] = file;
-    // The module that StatsD loads is this one.
+    // StatsD must load this instance of the module.
     require.cache[__filename] = module;
     require('statsd/stats.js');
 }

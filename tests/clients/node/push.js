@@ -56,7 +56,7 @@ async function main() {
     }
     const call = { push: 'push', add: 'pushAdd', delete: 'delete' }[verb];
     const { resp } = await gateway[call]({ jobName, groupings });
-    // A redirect is no error to the library, and nothing is pushed then.
+    // The library takes a redirect for success, although nothing is pushed.
     if (resp.statusCode >= 300) {
         throw new Error(`status ${resp.statusCode}`);
     }

@@ -1,4 +1,4 @@
-"""Pushes as a job in Python does.
+"""Pushes metrics as a Python job does.
 
 push.py ADDRESS push|add|delete METRICS CODING JOB [NAME=VALUE ...]
 
@@ -10,7 +10,7 @@ GATEWAY_PASSWORD are for basic authentication, as the library's documentation do
 import os
 import sys
 
-# No *_created beside counters: the other clients have none.
+# Without *_created, which the other clients do not push.
 os.environ["PROMETHEUS_DISABLE_CREATED_SERIES"] = "true"
 
 from prometheus_client import (  # noqa: E402
