@@ -89,7 +89,7 @@ pub fn of_prepare(error: &PrepareError) -> String {
 pub fn of_session(error: &NewSessionError) -> String {
     match error {
         NewSessionError::FailedToResolveAnyHostname(hosts) => {
-            format!("the name of no host can be resolved: {}", hosts.join(", "))
+            format!("no host name can be resolved: {}", hosts.join(", "))
         }
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(problem)) => {
             of_pool(problem)
