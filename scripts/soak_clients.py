@@ -168,7 +168,7 @@ class Push(Client):
 
 
 class SecurePush(Push):
-    """The same with TLS."""
+    """Pushes over TLS."""
 
     secure = True
 
@@ -274,7 +274,7 @@ class Statsd(Client):
 
 
 class StatsdUnix(Statsd):
-    """The same over a Unix datagram socket."""
+    """StatsD over a Unix datagram socket."""
 
     def connect(self):
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -313,7 +313,7 @@ class Scrape(Client):
 
 
 class SecureScrape(Scrape):
-    """The same with TLS."""
+    """Scrapes over TLS."""
 
     secure = True
 

@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// What is measured.
+/// A storage to measure.
 trait Subject {
     fn write(&mut self, records: &[Record], sync: bool) -> Result<()>;
     /// The number of records and the bytes of their values, read one by one.

@@ -243,7 +243,7 @@ OPS_BUCKETS='0.5 60' ops_obs job_seconds 41 kind=$kind equation=a=b
 ops_set gone 1 kind=$kind
 ops_del gone kind=$kind
 bash operations.sh inc commands_total kind=$kind
-# What is no number is not sent.
+# A value that is not a number is not sent.
 ! ops_inc jobs_total 1x 2>/dev/null
 ! ops_set jobs_waiting 2>/dev/null
 "#;

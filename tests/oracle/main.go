@@ -1,4 +1,4 @@
-// What the reference's own parsers say of a text, for the test beside this.
+// Parses texts with the reference's own parsers, for the tests beside this.
 //
 // Standard input holds requests, each a line "text N" or "openmetrics N" and
 // N bytes of text. Standard output answers each with one line of JSON: for
@@ -145,8 +145,8 @@ func scrape(text []byte, format string) verdict {
 	}
 }
 
-// convert brings messages into text and text into messages. Messages are read
-// as a server does that scrapes, too.
+// convert brings messages into text and text into messages. Messages are also
+// read as a scraping server does.
 func convert(body []byte, format string) (reply answer) {
 	read := guarded(func() verdict {
 		var err error

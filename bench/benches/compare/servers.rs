@@ -390,7 +390,7 @@ pub fn push_alone_unix(socket: &Path, document: &[u8]) -> Result<()> {
     read_nothing(stream)
 }
 
-/// The same over TCP.
+/// Like [`push_alone_unix`], over TCP.
 pub fn push_alone_tcp(address: &str, document: &[u8]) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(document)?;

@@ -25,7 +25,7 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 /// The limit of a form, in bytes. Names are its only long values.
 const MAX_FORM: usize = 64 << 10;
 
-/// What a page can change.
+/// A change that the page can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Poll a target out of turn.

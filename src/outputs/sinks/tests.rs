@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::telemetry::{DropReason, SinkState};
 
-/// What the other system does with a batch.
+/// The other system's answer to a batch.
 #[derive(Debug, Clone)]
 enum Answer {
     Verdicts(Vec<Verdict>),

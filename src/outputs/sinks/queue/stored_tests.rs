@@ -285,7 +285,7 @@ fn a_queue_that_is_released_leaves_its_records() {
     assert_eq!(bench.restart().live(), ["2"]);
 }
 
-/// What happens to a queue.
+/// One operation on a queue.
 #[derive(Debug, Clone)]
 enum Step {
     Push(usize),
