@@ -62,7 +62,7 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
         };
         let Ok((more, report)) = spawn_blocking(step).await else {
             sender_log::internal_error(format_args!(
-                "the inspection of texts failed; it goes on with the next round"
+                "the inspection of texts failed; the next round tries again"
             ));
             return;
         };

@@ -199,7 +199,7 @@ impl RuleSettings {
             _ => &[],
         };
         match unused.iter().find(|field| self.is_set(field)) {
-            Some(field) => Err((field, format!("has no use for the action {action:?}"))),
+            Some(field) => Err((field, format!("is not used by the action {action:?}"))),
             None => Ok(()),
         }
     }

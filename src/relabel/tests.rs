@@ -244,7 +244,7 @@ fn errors_in_yaml_have_a_position_and_name_the_field() {
         (
             "- action: lowercase\n  target_label: a\n  replacement: b\n",
             (3, 16),
-            "replacement has no use for the action \"lowercase\"",
+            "replacement is not used by the action \"lowercase\"",
         ),
         (
             "- action: labeldrop\n  source_labels: [a]\n",
@@ -301,7 +301,7 @@ fn toml_and_yaml_give_the_same_rules() {
                 - {action: labeldrop, regex: e}\n";
     let rules = parse_toml(toml).unwrap();
     assert_eq!(rules, Rules::parse_yaml(yaml).unwrap());
-    // What is printed can be read again.
+    // Printed rules can be read again.
     let printed = toml::to_string(&std::collections::BTreeMap::from([(
         "poll",
         std::collections::BTreeMap::from([("relabel", &rules)]),
@@ -362,6 +362,6 @@ fn rules_are_read_from_a_file() {
     let error = read("- action: drop\n- action: labeldrop\n  modulus: 2\n").unwrap_err();
     assert_eq!(
         error,
-        format!("{file}:3:12: modulus has no use for the action \"labeldrop\"")
+        format!("{file}:3:12: modulus is not used by the action \"labeldrop\"")
     );
 }

@@ -40,7 +40,8 @@ pub enum Rejection {
     },
     /// The limit of memory is reached.
     #[error(
-        "{section}: with {} {size} bytes would be held, and the limit is {limit} (exposition.max_total)",
+        "{section}: with {} the store would hold {size} bytes; the limit is {limit} \
+         (exposition.max_total)",
         if *.sections > 1 { format!("the texts of all {sections} together") } else { "its text".to_owned() }
     )]
     TooManyBytes {
@@ -55,7 +56,7 @@ pub enum Rejection {
     },
     /// The sender would hold more than its share of memory.
     #[error(
-        "{section}: with this, the {} would hold {size} bytes, and the limit is {limit} \
+        "{section}: with this, the {} would hold {size} bytes; the limit is {limit} \
          (limits.{}.memory)",
         of.as_str(),
         of.as_str()
@@ -250,7 +251,7 @@ pub enum BatchRejection {
         series: String,
     },
     /// The limit of memory is reached.
-    #[error("{size} bytes would be held, and the limit is {limit} (exposition.max_total)")]
+    #[error("the store would hold {size} bytes; the limit is {limit} (exposition.max_total)")]
     TooManyBytes {
         /// Bytes that would be held.
         size: usize,

@@ -71,7 +71,7 @@ impl HistogramRecord {
         let bounds = bounds.ok_or("a histogram has no bounds")?;
         let lengths = self.fractions.as_ref().map_or(bounds.len() + 1, Vec::len);
         if self.counts.len() != bounds.len() || lengths != bounds.len() + 1 {
-            return Err("a histogram has not one count for each bound");
+            return Err("a histogram does not have one count for each bound");
         }
         Ok(Histogram {
             bounds: Arc::clone(bounds),

@@ -1,4 +1,4 @@
-//! Summaries: a sum and a count, with quantiles only of what was observed here.
+//! Summaries: a sum and a count, with quantiles only if single observations are added.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::registry::time::{NEVER, Nanos};
 
 /// Why pushed sums and counts are not added to observations, nor the other way round.
 const MIXED: &str =
-    "it shows either quantiles of observations or what is pushed, and they cannot be added up";
+    "it shows either quantiles of observations or pushed values, which cannot be added up";
 
 /// The state of one summary. It has a sum, a count, or both.
 #[derive(Debug, Clone, PartialEq)]

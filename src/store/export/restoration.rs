@@ -259,8 +259,8 @@ fn exceeded(counts: [usize; 5], limits: &StoreLimits) -> Vec<String> {
     let over = pairs.filter(|(count, (_, _, limit))| count > limit);
     let messages = over.map(|(count, (what, setting, limit))| {
         format!(
-            "{count} {what} are held, and the limit is {limit} ({setting}): no more are taken \
-             until there are fewer"
+            "{count} {what} are stored, and the limit is {limit} ({setting}): new ones are \
+             rejected until there are fewer"
         )
     });
     messages.collect()

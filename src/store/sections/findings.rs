@@ -56,8 +56,8 @@ impl fmt::Display for Suspect {
             ),
             Suspect::NoMemory { limit } => write!(
                 f,
-                "not compared with other texts: what is kept for that has reached {limit} bytes \
-                 (exposition.max_total)"
+                "not compared with other texts: the memory for comparisons has reached {limit} \
+                 bytes (exposition.max_total)"
             ),
         }
     }

@@ -46,7 +46,7 @@ fn nothing_is_noted_unless_changes_are_tracked() {
     assert_eq!(store.take_changes(now).len(), 0);
     store.note_everything();
     assert_eq!(store.take_changes(now).len(), 0);
-    // What was there before counts as changed.
+    // Earlier state counts as changed.
     store.track_changes();
     let changes = store.take_changes(now);
     assert!(changes.is_full());
@@ -96,7 +96,7 @@ fn a_lifetime_continues_while_the_program_does_not_run() {
         (restored.sections, restored.series, expired),
         (1, 1, (1, 2))
     );
-    // Storage receives what is gone, and nothing else.
+    // Storage is told of removals only.
     let changes: Vec<Record> = other.take_changes(later).collect();
     let names: Vec<String> = changes
         .iter()
@@ -175,8 +175,8 @@ fn lowered_limits_reject_only_what_comes_later() {
     };
     assert_eq!(
         groups,
-        "3 groups are held, and the limit is 2 (push.max_groups): no more are taken until there \
-         are fewer"
+        "3 groups are stored, and the limit is 2 (push.max_groups): new ones are rejected until \
+         there are fewer"
     );
     assert!(series.contains("push.max_series"), "{series}");
     assert_eq!(seen(&store, now), seen(&source, now));
