@@ -384,7 +384,7 @@ fn hash_password() -> anyhow::Result<String> {
     if io::stdin().is_terminal() {
         eprintln!("password (it is shown as you type): ");
     }
-    // A limit well above that of passwords, so that a password which is too long is noticed.
+    // The limit is well above the longest password, so that a longer one is still noticed.
     let mut input = io::stdin().lock().take(MAX_PASSWORD_LINE);
     input
         .read_line(&mut line)

@@ -419,7 +419,7 @@ fn null_origin(config: &Config, faults: &Faults) {
     }
 }
 
-/// Reports a sink with the name of that of `[profiling]`.
+/// Reports a sink with the same name as that of `[profiling]`.
 fn one_sink_a_name(config: &Config, faults: &Faults) {
     const NAME: &str = "profiling";
     if config.profiling.is_some()

@@ -111,8 +111,8 @@ pub enum Change {
         /// Bounds for a new family, in ascending order, finite except for an
         /// optional last `+Inf`. An existing family keeps its own.
         buckets: Arc<[f64]>,
-        /// Whether a new series has native buckets besides. An existing series
-        /// keeps what it has.
+        /// Native buckets of a new series, if it has any. An existing series keeps what
+        /// it has.
         native: Option<NativeSpec>,
     },
     /// Add the sum and count of a summary.

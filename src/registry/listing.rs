@@ -42,8 +42,8 @@ pub struct FamilySummary {
 }
 
 impl Registry {
-    /// The families with ids from `from` on, in no order: those of at most `limit` ids, and
-    /// the id to continue with, unless the end is reached.
+    /// The families with ids from `from` on, in no order. Looks at up to `limit` ids, and also
+    /// returns the id to continue with, unless the end is reached.
     pub fn families_from(&self, from: u32, limit: usize) -> (Vec<FamilySummary>, Option<u32>) {
         let ids = self.families.iter().skip(from as usize).take(limit);
         let found = ids.flatten().map(|family| FamilySummary {

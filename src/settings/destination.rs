@@ -61,7 +61,7 @@ pub fn destination(node: &Node) -> Result<Option<Destination>, String> {
         .ok_or_else(|| format!("must be {FORMS}, or \"\" (off), not {written:?}"))
 }
 
-/// An absolute path, as long as that of a Unix socket may be.
+/// An absolute path that is short enough for a Unix socket.
 fn socket_path(written: &str) -> Option<PathBuf> {
     let fits = written.starts_with('/') && written.len() <= LONGEST_SOCKET_PATH;
     fits.then(|| PathBuf::from(written))

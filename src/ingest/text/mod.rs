@@ -42,7 +42,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// Those of [`admit`](Self::admit).
+    /// As for [`admit`](Self::admit).
     pub fn admit_from(
         &self,
         listener: &str,
@@ -58,7 +58,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// Those of [`admit`](Self::admit).
+    /// As for [`admit`](Self::admit).
     pub fn admit_with(
         &self,
         labels: &SampleLabels,

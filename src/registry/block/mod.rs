@@ -68,7 +68,7 @@ pub struct Block {
     pub hint: u64,
 }
 
-/// The values of a block's series, by slot. Those of free slots mean nothing.
+/// The values of a block's series, by slot. Values of free slots mean nothing.
 #[derive(Debug, Clone)]
 pub enum BlockValues {
     Numbers(Vec<f64>),
@@ -164,7 +164,7 @@ impl Block {
         self.occupied == 0
     }
 
-    /// What has to be rendered.
+    /// What must be rendered.
     pub fn dirty(&self) -> Dirty {
         self.dirty
     }

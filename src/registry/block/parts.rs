@@ -12,7 +12,7 @@ use crate::registry::time::{NEVER, Nanos};
 #[derive(Debug, Clone)]
 pub struct BlockParts {
     pub(in crate::registry) labels: LabelTexts,
-    /// By slot. Those of free slots mean nothing.
+    /// By slot. Values of free slots mean nothing.
     pub(in crate::registry) values: BlockValues,
     /// Windows by slot.
     pub(in crate::registry) windows: BTreeMap<u8, Box<Window>>,

@@ -54,7 +54,7 @@ pub struct InspectionTotals {
     pub bytes: usize,
     /// The number of texts that wait.
     pub waiting: usize,
-    /// The number of samples in all texts, also in those that cannot be read.
+    /// The number of samples in all texts, including those that cannot be read.
     pub samples: usize,
 }
 

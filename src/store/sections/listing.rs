@@ -42,8 +42,7 @@ pub struct StoreTotals {
     /// Memory in bytes of sections and aggregated families, as it counts against the
     /// limit.
     pub held: usize,
-    /// The number of series, with aggregated ones, and without those of verbatim texts,
-    /// which are not known.
+    /// The number of series, including aggregated ones. Series of verbatim texts are not known.
     pub series: usize,
 }
 

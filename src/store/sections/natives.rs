@@ -118,8 +118,8 @@ impl NativeIndex {
         self.chosen(|_| true)
     }
 
-    /// Those of sections, by family. Those of aggregated series are only those of the
-    /// moment at which a snapshot with native histograms is taken.
+    /// The native histograms of sections, by family. Those of aggregated series are left out,
+    /// since they are current only while a snapshot with native histograms is taken.
     pub fn of_sections(&self) -> Vec<FamilyNatives> {
         self.chosen(|owner| matches!(owner, Owner::Section(_)))
     }
