@@ -122,7 +122,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "RUST_LOG",
-        "What is logged, in place of log.level: info,exporter_proxy::http=debug.",
+        "Sets what is logged, instead of log.level: info,exporter_proxy::http=debug.",
     ),
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, STATE_DIRECTORY",

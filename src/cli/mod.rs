@@ -53,7 +53,7 @@ pub enum Command {
     /// For supervisors that run a command, such as Docker. It asks /-/healthy on the first
     /// address of lifecycle.listen, or else of exporter.scrape_expose_endpoint.
     Healthcheck {
-        /// Ask /-/ready: whether it also takes pushes, and is not about to stop
+        /// Ask /-/ready: whether it also accepts pushes, and is not about to stop
         #[arg(long)]
         ready: bool,
         /// How long to wait for the answer
@@ -100,7 +100,7 @@ pub enum Command {
         /// The file, in statsd_exporter's form [default: operations.statsd_mapping]
         file: Option<PathBuf>,
     },
-    /// Look at stored state while no program uses it
+    /// Check, export or import stored state while no program uses it
     Storage {
         /// What to do.
         #[command(subcommand)]

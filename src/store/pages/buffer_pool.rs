@@ -77,7 +77,7 @@ mod tests {
         let address = text.as_ptr();
         let reader = text.clone();
         recycle(text);
-        assert_ne!(take(9_900).as_ptr(), address, "somebody reads it");
+        assert_ne!(take(9_900).as_ptr(), address, "it still has a reader");
         recycle(reader);
         assert_ne!(take(5_000).as_ptr(), address, "it is far too large");
         assert_ne!(take(10_001).as_ptr(), address, "it is too small");

@@ -91,7 +91,10 @@ fn lines_that_change_again_and_again_are_seldom_remembered() {
     known
         .canonicalize("m 2\n", InputFormat::Text, &options)
         .unwrap();
-    assert!(known.knows("m 3\n", &options), "a known text ends that");
+    assert!(
+        known.knows("m 3\n", &options),
+        "a known text resets the count"
+    );
 }
 
 /// A text, and changes of it: another digit somewhere, or a line that is left out or repeated.

@@ -389,7 +389,7 @@ fn a_family_keeps_at_most_twice_its_text_alive() {
         .collect();
     for pair in 0..2 {
         let next = places[pair] + families[pair].samples.len();
-        assert_ne!(next, places[pair + 1], "they lie in one allocation");
+        assert_ne!(next, places[pair + 1], "they share an allocation");
     }
     let alone = canonicalize(&(family("a", 100) + "b 1\n"), &options(&[], true)).unwrap();
     let next = alone[0].samples.as_str().as_ptr() as usize + alone[0].samples.len();

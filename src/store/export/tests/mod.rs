@@ -80,7 +80,7 @@ fn everything(store: &Store, now: Now) -> Records {
     assert!(changes.is_full());
     for Record { key, value } in changes {
         let before = records.insert(key, value.expect("it exists"));
-        assert!(before.is_none(), "each is there once");
+        assert!(before.is_none(), "each key comes once");
     }
     records
 }
