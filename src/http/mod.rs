@@ -128,7 +128,7 @@ impl PushLocation {
         match self {
             PushLocation::At(place) => format!("it is served at {place} (push.listen)"),
             PushLocation::Off => {
-                "it is served where pushes are accepted, which is off (push.listen = \"\")"
+                "it is served only where pushes are accepted, and pushes are off (push.listen = \"\")"
                     .to_owned()
             }
         }

@@ -214,7 +214,7 @@ fn read_header_files(
         let read = if HeaderName::from_bytes(name.as_bytes()).is_err() {
             Err(format!("must have HTTP header names, not {name:?}"))
         } else if headers.keys().any(has) {
-            Err(format!("has {name:?}, which is in `headers`, too"))
+            Err(format!("has {name:?}, which is also in `headers`"))
         } else {
             secret_file("value")(&node)
         };

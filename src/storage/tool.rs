@@ -185,11 +185,14 @@ pub fn import(
             problem,
         };
         if last.is_some() {
-            return Err(wrong("more follows after the number of records".to_owned()));
+            return Err(wrong(
+                "there are lines after the number of records".to_owned(),
+            ));
         }
         if let Ok(LastLine { records }) = serde_json::from_str(&line) {
             if records != count {
-                let problem = format!("the export had {records} records, and {count} are here");
+                let problem =
+                    format!("the export had {records} records, but the input has {count}");
                 return Err(wrong(problem));
             }
             last = Some(records);
@@ -198,7 +201,7 @@ pub fn import(
         let record = record_of(&line, forms).map_err(wrong)?;
         if !keys.insert(record.key.clone()) {
             let key = String::from_utf8_lossy(&record.key);
-            return Err(wrong(format!("key {key:?} is in a line before, too")));
+            return Err(wrong(format!("key {key:?} is already in an earlier line")));
         }
         bytes += record.size();
         count += 1;
@@ -263,7 +266,7 @@ pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, St
             .rsplit_once(" at line ")
             .map_or(&*text, |(what, _)| what);
         format!(
-            "no record of an export: {what}, at column {}",
+            "not a record of an export: {what}, at column {}",
             problem.column()
         )
     })?;

@@ -118,7 +118,7 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
     assert_eq!(names(&proxy), [&*kept, &*new]);
     let (_, discoveries) = listed(&proxy);
     let reason = discoveries[0]["lastProblem"]["reason"].as_str().unwrap();
-    let expected = format!("{}: no list of targets: ", json_path(&json));
+    let expected = format!("{}: not a list of targets: ", json_path(&json));
     assert!(reason.starts_with(&expected), "{reason}");
     assert!(proxy.log().contains(&expected), "{}", proxy.log());
     let updates = value(&proxy, ok_updates);

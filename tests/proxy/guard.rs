@@ -249,9 +249,14 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
             "PUT",
             "/api/v1/admin/wipe?dry_run=1",
             "",
-            "none is known here",
+            "no parameters are known here",
         ),
-        ("DELETE", "/apps/kept?dry_run=1", "", "none is known here"),
+        (
+            "DELETE",
+            "/apps/kept?dry_run=1",
+            "",
+            "no parameters are known here",
+        ),
         ("GET", "/webhooks?alert=x", "", "did you mean alertname?"),
     ] {
         reported(proxy.push_with(method, path, &[JSON], body), words);

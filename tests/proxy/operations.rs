@@ -240,7 +240,7 @@ fn a_page_in_a_browser_cannot_send_operations() {
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).unwrap();
     assert!(
-        answer.contains("no HTTP port: push over HTTP to push.listen"),
+        answer.contains("not an HTTP port: push over HTTP to push.listen"),
         "{answer}"
     );
     assert_eq!(bench.results("tcp", "malformed"), 1.0);

@@ -406,9 +406,9 @@ fn an_export_can_be_imported() {
     for (wrong, problem) in [
         (&*cut, "the export is not complete: it ends after "),
         (&lines[..lines.len() - 5], "line "),
-        (&missing, " records, and "),
-        (&repeated, " is in a line before, too"),
-        (&format!("{lines}{lines}"), "more follows"),
+        (&missing, " records, but "),
+        (&repeated, " is already in an earlier line"),
+        (&format!("{lines}{lines}"), "lines after the number"),
     ] {
         fails(
             &run(&["storage", "import"], &third, wrong.as_bytes()),

@@ -152,8 +152,8 @@ fn errors_are_reported_and_change_nothing() {
             r#"{"value":"+Inf"}"#,
             "[1].metrics[1] of m_total: its value is infinite",
         ),
-        (r#"{"value":"one"}"#, "expected: \"one\" is no number"),
-        (r#"{"value":{}}"#, "expected a number or text of one"),
+        (r#"{"value":"one"}"#, "expected: \"one\" is not a number"),
+        (r#"{"value":{}}"#, "expected a number, or a string with one"),
         (
             r#"{"labels":{}}"#,
             "[1].metrics[1] of m_total: it has no value",

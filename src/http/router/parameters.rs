@@ -21,7 +21,7 @@ pub fn check_parameters(parameters: &'static str, query: &str) -> Result<(), Str
         match known(parameters).find(|(known, _)| known == name) {
             None => return Err(unknown(parameters, name)),
             Some((_, false)) if names[..place].contains(name) => {
-                return Err(format!("the parameter {name} may be given once, not twice"));
+                return Err(format!("the parameter {name} is given more than once"));
             }
             Some(_) => {}
         }
@@ -47,7 +47,7 @@ fn unknown(parameters: &'static str, name: &str) -> String {
     let names: Vec<&str> = known(parameters).map(|(known, _)| known).collect();
     let hint = match near {
         Some((_, near)) => format!("did you mean {near}?"),
-        None if names.is_empty() => "none is known here".to_owned(),
+        None if names.is_empty() => "no parameters are known here".to_owned(),
         None => format!("known here: {}", names.join(", ")),
     };
     // The client chooses the length of the name, so it is cut.

@@ -160,7 +160,7 @@ fn unknown_and_repeated_parameters_are_rejected_with_the_nearest_name() {
         (
             GROUP,
             "ttl=1m&t%74l=2m",
-            "the parameter ttl may be given once, not twice",
+            "the parameter ttl is given more than once",
         ),
         (
             SCRAPE,
@@ -173,7 +173,11 @@ fn unknown_and_repeated_parameters_are_rejected_with_the_nearest_name() {
             "zzz",
             "unknown parameter \"zzz\"; known here: app, name[]",
         ),
-        ("", "a=b", "unknown parameter \"a\"; none is known here"),
+        (
+            "",
+            "a=b",
+            "unknown parameter \"a\"; no parameters are known here",
+        ),
         (
             "match[]* match* older_than dry_run",
             "limit=5",

@@ -108,7 +108,7 @@ impl ExtraLabels {
                 self.set(labels);
             }
             Err(problem) => log::warn!(
-                "cannot read labels from {} (operations.extra_labels_file), keeping the ones before: {problem}",
+                "cannot read labels from {} (operations.extra_labels_file), keeping the current ones: {problem}",
                 file.display()
             ),
         }

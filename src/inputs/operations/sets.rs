@@ -121,8 +121,9 @@ impl Sets {
             return Err(Rejection::new(Reason::TooManySeries, problem));
         }
         if new && all.size + SET_OVERHEAD >= MAX_VALUES {
-            let problem =
-                format!("all sets together have {MAX_VALUES} distinct values, which is the limit");
+            let problem = format!(
+                "the limit of {MAX_VALUES} distinct values in all sets together is reached"
+            );
             return Err(Rejection::new(Reason::TooManySeries, problem));
         }
         store_count((count + usize::from(new)) as f64)?;

@@ -259,7 +259,7 @@ impl Session<'_> {
 
     /// Rejects the rest of what a sender has to send, since it exceeds its rate.
     fn turn_away(&mut self, excess: &Excess) {
-        let problem = format!("{excess}; what was complete is taken, the rest is not read");
+        let problem = format!("{excess}; complete messages were processed, the rest is not read");
         let rejection = Rejection::new(Reason::RateLimited, problem);
         let service = &self.service;
         service
@@ -325,8 +325,8 @@ impl Session<'_> {
             None
         } else if is_http(bytes) {
             let problem = match bytes.starts_with(b"GET ") || bytes.starts_with(b"HEAD ") {
-                true => "this is no HTTP port: read metrics at exporter.scrape_expose_endpoint",
-                false => "this is no HTTP port: push over HTTP to push.listen",
+                true => "this is not an HTTP port: read metrics at exporter.scrape_expose_endpoint",
+                false => "this is not an HTTP port: push over HTTP to push.listen",
             };
             Some((problem, Reason::Malformed))
         } else if is_client_hello(bytes) {

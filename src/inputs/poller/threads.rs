@@ -66,7 +66,7 @@ impl PollThreads {
                 Ok(handle) => self.handles.push(handle),
                 Err(problem) => {
                     sender_log::internal_error(format_args!(
-                        "a thread for polls cannot start, so serving threads poll: {problem}"
+                        "cannot start a thread for polls, so serving threads poll: {problem}"
                     ));
                     break;
                 }

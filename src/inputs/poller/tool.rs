@@ -51,7 +51,7 @@ pub fn show_list(
         let names: Vec<String> = config.discoveries.all().map(|(name, _)| name).collect();
         let names = names.join(", ");
         io::Error::other(format!(
-            "there is no discovery {discovery:?}, but {names:?}"
+            "there is no discovery {discovery:?}; known: {names}"
         ))
     })?;
     let template = found.template();
@@ -59,7 +59,7 @@ pub fn show_list(
     let reader = FoundReader::new(template);
     // JSON is also YAML.
     let groups = lists::parse(list, ListFormat::Yaml).map_err(|problem| {
-        io::Error::other(format!("the input is no list of targets: {problem}"))
+        io::Error::other(format!("the input is not a list of targets: {problem}"))
     })?;
     let mut wrong = 0;
     for group in groups {

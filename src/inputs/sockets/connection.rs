@@ -354,9 +354,9 @@ impl Session {
         MessageError::new(
             Reason::Timeout,
             format!(
-                "the message came too slowly: more than half of the memory for messages is in use \
+                "the message arrives too slowly: more than half of the memory for messages is in use \
                  (receiver.max_buffered), and a message of more than {SMALL_MESSAGE} bytes must then \
-                 bring {RATE_BYTES} bytes every {RATE_PERIOD:?}"
+                 send {RATE_BYTES} bytes every {RATE_PERIOD:?}"
             ),
         )
     }

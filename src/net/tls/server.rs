@@ -149,8 +149,8 @@ impl TlsServer {
                 if stamps != files.stamps || files.problem.as_ref() != Some(&problem) {
                     self.stats.failed_reloads.add(1);
                     log::error!(
-                        "{setting}: the changed certificate files cannot be used, and those \
-                         before stay in use: {problem}"
+                        "{setting}: the changed certificate files cannot be used, so the \
+                         previous ones stay in use: {problem}"
                     );
                 }
                 files.problem = Some(problem);

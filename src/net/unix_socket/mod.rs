@@ -144,7 +144,7 @@ fn remove_stale(path: &Path) -> Result<(), String> {
         Err(problem) if problem.kind() == ErrorKind::NotFound => Ok(()),
         Ok(_) => Err("another program is listening there".to_owned()),
         Err(problem) => Err(format!(
-            "whether the socket that is there is in use cannot be determined: {problem}"
+            "cannot determine whether the existing socket is in use: {problem}"
         )),
     }
 }

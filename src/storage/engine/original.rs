@@ -50,7 +50,7 @@ impl Original {
             Ok(()) => Some(Original { data, before }),
             Err(problem) => {
                 log::warn!(
-                    "{}: the files cannot be kept while they are opened: {problem}",
+                    "{}: cannot keep the original files while they are opened: {problem}",
                     directory.path().display()
                 );
                 let _ = fs::remove_dir_all(&before);

@@ -223,7 +223,7 @@ pub(super) fn parse(line: &[u8], styles: TagStyles) -> Result<StatsdLine<'_>, Re
     if is_event_or_check(line) {
         return Err(Rejection::new(
             Reason::Unsupported,
-            "DogStatsD events and service checks are no metrics (operations.statsd_events counts them)",
+            "DogStatsD events and service checks are not metrics (operations.statsd_events counts them)",
         ));
     }
     let line = str::from_utf8(line)

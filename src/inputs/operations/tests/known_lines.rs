@@ -95,7 +95,7 @@ fn samples(bench: &Bench) -> Vec<String> {
 proptest! {
     /// The same lines are rejected, the exposed text is the same, and the counts are the same.
     #[test]
-    fn known_lines_have_the_effect_of_parsed_ones(steps in proptest::collection::vec(any_step(), 1..40)) {
+    fn known_lines_act_like_parsed_ones(steps in proptest::collection::vec(any_step(), 1..40)) {
         let (short, long) = (mapped_bench(), mapped_bench());
         // While they are locked, batchers work without known lines.
         let _held = long.source.known_lines().unwrap();

@@ -28,7 +28,7 @@ impl Schedule {
             }
             _ => positive_duration(node)
                 .map(Schedule::Every)
-                .map_err(|problem| format!("{problem}; \"{SCRAPE}\" is possible, too")),
+                .map_err(|problem| format!("{problem}; \"{SCRAPE}\" is accepted, too")),
         }
     }
 

@@ -238,7 +238,7 @@ impl Files {
         lists::read(&text, format, &reader, &found_in, room).map_err(|problem| {
             (
                 Reason::Malformed,
-                format!("{shown}: no list of targets: {problem}"),
+                format!("{shown}: not a list of targets: {problem}"),
             )
         })
     }

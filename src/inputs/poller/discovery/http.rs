@@ -86,7 +86,7 @@ impl HttpList {
             false => read(),
         };
         list.map_err(|problem| {
-            let message = format!("the response is no list of targets: {problem}");
+            let message = format!("the response is not a list of targets: {problem}");
             ScrapeError::new(Reason::Malformed, &message)
         })
     }

@@ -240,7 +240,7 @@ impl<'de> Deserialize<'de> for Number {
             type Value = f64;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or text of one")
+                f.write_str("a number, or a string with one")
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<f64, E> {
@@ -256,7 +256,7 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<f64, E> {
-                let wrong = |_| E::custom(format_args!("{text:?} is no number"));
+                let wrong = |_| E::custom(format_args!("{text:?} is not a number"));
                 text.parse().map_err(wrong)
             }
         }
@@ -287,7 +287,7 @@ impl<'de> Visitor<'de> for PointsOf<'_> {
         while let Some((at, value)) = map.next_entry::<Text<'_>, Number>()? {
             self.0.value()?;
             let bound = at.0.parse().ok().filter(|bound: &f64| !bound.is_nan());
-            let wrong = || de::Error::custom(format_args!("{:?} is no bound", at.0));
+            let wrong = || de::Error::custom(format_args!("{:?} is not a bound", at.0));
             points.push((bound.ok_or_else(wrong)?, value.0));
         }
         Ok(points)

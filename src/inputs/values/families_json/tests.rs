@@ -121,7 +121,7 @@ fn rejections_have_a_position() {
         ),
         (
             r#"{"name":"m","metrics":[{"value":true}]}"#,
-            "expected a number or text of one",
+            "expected a number, or a string with one",
         ),
         (
             r#"{"name":"m","metrics":[{"value":1e999}]}"#,
@@ -137,11 +137,11 @@ fn rejections_have_a_position() {
         ),
         (
             r#"{"name":"m","metrics":[{"buckets":{"x":1}}]}"#,
-            "\"x\" is no bound",
+            "\"x\" is not a bound",
         ),
         (
             r#"{"name":"m","metrics":[{"buckets":{"NaN":1}}]}"#,
-            "\"NaN\" is no bound",
+            "\"NaN\" is not a bound",
         ),
         (
             r#"{"name":"m","metrics":[{"buckets":[[0,1,2]]}]}"#,
