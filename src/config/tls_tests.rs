@@ -117,7 +117,7 @@ fn the_tls_table_of_a_target_is_checked() {
         ("header_files = { A = \"DIR/none\" }", "cannot be read"),
         (
             "headers = { A = \"1\" }\nheader_files = { a = \"DIR/a.crt\" }",
-            "which is in `headers`, too",
+            "which is also in `headers`",
         ),
     ] {
         let problem = checked(wrong).unwrap_err();

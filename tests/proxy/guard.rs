@@ -212,7 +212,7 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
             "PUT",
             "/metrics/job/x?mode=replace&mode=aggregate",
             "m 1\n",
-            "mode may be given once",
+            "mode is given more than once",
         ),
         (
             "DELETE",
@@ -268,7 +268,7 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
         ),
         ("/metrics?apps=a", "did you mean app?"),
         ("/apps?fromat=json", "did you mean format?"),
-        ("/apps?wide=1&wide=1", "wide may be given once"),
+        ("/apps?wide=1&wide=1", "wide is given more than once"),
         ("/apps/kept/metrics?name[]=app", "known here: kind"),
     ] {
         reported(scrape(path), words);

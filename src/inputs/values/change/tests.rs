@@ -290,7 +290,7 @@ fn a_rejected_body_changes_nothing() {
         (
             r#"{"name":"n","metrics":[{"value":"1,5"}]}"#,
             Reason::Malformed,
-            "no number",
+            "is not a number",
         ),
     ] {
         let body = format!("{},{rest}]", COUNTER.strip_suffix(']').unwrap());
