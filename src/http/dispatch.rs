@@ -216,7 +216,7 @@ fn reject(route: Option<&Route>, request: &Request, rejection: &Rejection) -> Re
     if let Some(on_rejection) = route.and_then(|route| route.on_rejection.as_ref()) {
         on_rejection(rejection.reason);
     }
-    request.log_rejection(request.method().as_str(), rejection);
+    request.log_rejection(rejection);
     route.map_or_else(
         || reply::rejection(rejection),
         |route| route.rejection(rejection),

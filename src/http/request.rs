@@ -184,16 +184,15 @@ impl Request {
 
     /// Logs and counts a rejected request with a body of `bytes` bytes, and returns the reply.
     pub fn reject(&self, rejection: &Rejection, bytes: usize) -> Reply {
-        let word = self.counts.map_or("request", PushMethod::as_str);
-        self.log_rejection(word, rejection);
+        self.log_rejection(rejection);
         self.count(Err(rejection.reason), bytes);
         reply::rejection(rejection)
     }
 
-    /// Logs a rejected request. The line begins with `what`.
-    pub fn log_rejection(&self, what: &str, rejection: &Rejection) {
+    /// Logs a rejected request.
+    pub fn log_rejection(&self, rejection: &Rejection) {
         let path = clip_to(MAX_LOGGED_PATH, self.path(), "...");
-        let who = format_args!("{what} {path} from {}", self.peer);
+        let who = format_args!("{} {path} from {}", self.method(), self.peer);
         sender_log::rejected(
             LogEvent::RequestRejected,
             About::peer(self.peer).named("path", &path),

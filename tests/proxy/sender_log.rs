@@ -139,7 +139,7 @@ fn what_was_sent_is_quoted_at_debug_alone() {
     let log = send(&Proxy::start(config));
     assert!(!log.contains("S3CR3T"), "{log}");
     for reported in [
-        "put /metrics/job/x from 127.0.0.1:",
+        "PUT /metrics/job/x from 127.0.0.1:",
         "rejected (invalid_text): group {job=\"x\"}, line 1, column 3: the text breaks the exposition format",
         "rejected (duplicate_series): group {job=\"x\"}, line 2, column 1: a series is exposed twice",
         "rejected (bad_parameter): invalid request parameter",
