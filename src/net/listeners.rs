@@ -10,6 +10,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -202,7 +203,10 @@ impl<S: Send + Sync + 'static> Listeners<S> {
         } = wanted;
         let listener = match bound {
             Some(open) => Arc::clone(&open.listener),
-            None => Arc::new(place.bind(setting).await?),
+            None => {
+                let bound = place.bind(setting).await;
+                Arc::new(bound.map_err(|error| self.explain(error, &place))?)
+            }
         };
         let before = bound.and_then(|open| open.terms.load().tls.clone());
         let tls = match tls {
@@ -217,6 +221,36 @@ impl<S: Send + Sync + 'static> Listeners<S> {
             is_new: same.is_none(),
             terms: Terms { limits, tls },
         })
+    }
+
+    /// Names the own listener that has the port of `wanted`, if there is one. The listener
+    /// before closes only after the new one is bound, so a port cannot move to another host.
+    fn explain(&self, error: BindError, wanted: &Place) -> BindError {
+        let Place::Tcp(wanted) = wanted else {
+            return error;
+        };
+        let own = self.open.iter().find_map(|open| match &open.place {
+            Place::Tcp(own) if own.port == wanted.port => Some(own),
+            _ => None,
+        });
+        match (error, own) {
+            (
+                BindError::Address {
+                    address,
+                    setting,
+                    problem,
+                },
+                Some(own),
+            ) if problem.kind() == io::ErrorKind::AddrInUse => BindError::Address {
+                address,
+                setting,
+                problem: io::Error::other(format!(
+                    "exporter-proxy itself listens at {own}: restart to change the host, or \
+                     choose another port"
+                )),
+            },
+            (error, _) => error,
+        }
     }
 
     /// Starts new listeners, changes the others, and closes those that are not among

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::certificates::{Authority, connect};
 use crate::harness::{PATIENCE, Proxy, eventually, free_address, http_request, http_send};
-use crate::reload::{reload, write_config};
+use crate::reload::{reload, try_reload, write_config};
 use crate::support::{Sender, logged, read_answer, text_of};
 
 /// A proxy that takes these addresses from its file.
@@ -170,6 +170,23 @@ fn a_port_can_serve_pushes_scrapes_or_both_in_turn() {
         (answers(&first), answers(&second)),
         ((200, 404), (200, 200))
     );
+}
+
+#[test]
+fn a_port_that_the_program_holds_cannot_change_its_host() {
+    let before = free_address();
+    let port = before.rsplit(':').next().unwrap();
+    let config = |address: &str| format!("[push]\nlisten = \"{address}\"\n");
+    let proxy = with_own(&config(&before), &["PUSH_LISTEN"]);
+    let answer = try_reload(&proxy, &config(&format!("0.0.0.0:{port}")));
+    assert_eq!(answer.status, 500);
+    let expected = format!(
+        "cannot listen at 0.0.0.0:{port} (push.listen): exporter-proxy itself listens at {before}: \
+         restart to change the host, or choose another port"
+    );
+    assert!(answer.text().contains(&expected), "{}", answer.text());
+    let pushed = http_send(&before, "PUT", "/metrics/job/a", &[], b"m 1\n");
+    assert_eq!(pushed.status, 200);
 }
 
 #[test]
