@@ -144,13 +144,11 @@ impl<S: Sink> Worker<S> {
                 },
                 false => self.send().await,
             };
-            if let Some(failure) = &trouble.failure {
-                self.fail(failure);
-            }
+            self.note(&trouble);
             if trouble.failure.is_some() || trouble.retry {
                 if stop.is_cancelled() {
-                    self.finish_all().await;
-                    return;
+                    let last = self.finish_all().await;
+                    return self.note(&last);
                 }
                 let wait = self.backoff.wait(backoff::random(), trouble.retry_after);
                 tokio::select! {
@@ -263,7 +261,8 @@ impl<S: Sink> Worker<S> {
 
     /// Goes on with another sink.
     async fn replace(&mut self, sink: S) {
-        self.finish_all().await;
+        let last = self.finish_all().await;
+        self.note(&last);
         self.sink.close().await;
         self.sink = sink;
         self.backoff.reset();
@@ -323,7 +322,11 @@ impl<S: Sink> Worker<S> {
         verdicts
     }
 
-    fn fail(&mut self, failure: &str) {
+    /// Counts and logs the failure of a batch, if there was one.
+    fn note(&mut self, trouble: &Trouble) {
+        let Some(failure) = &trouble.failure else {
+            return;
+        };
         self.stats.note_failure(Now::read(), failure);
         let now = Instant::now();
         let is_due = |logged: Instant| now.saturating_duration_since(logged) >= LOG_INTERVAL;
