@@ -4,9 +4,9 @@
 //! a crash; a torn end, left by an interrupted write, is cut off at the next start.
 //!
 //! The engine cannot tell a torn end from damage: it drops everything after the first entry
-//! that it cannot read. So writes are numbered, and the number of the last synced one is
-//! also kept beside the engine's files. If the engine opens with a smaller number, the
-//! start is refused.
+//! that it cannot read. So each sync stores the number of writes before it, in a record and
+//! beside the engine's files. If the record has the smaller number, synced writes are missing,
+//! and the start is refused.
 //!
 //! The engine's own threads run at a lower priority than those that answer requests.
 
@@ -38,7 +38,7 @@ const RECORDS: &str = "records";
 /// engine has lost its records.
 const CREATED: &str = "meta/created";
 
-/// The key of the number of the last write.
+/// The key of the number of writes before the last sync.
 const WRITES: &str = "meta/writes";
 
 /// The key of a record that exists while an import writes others.
@@ -194,13 +194,10 @@ impl Engine for LocalEngine {
             original.discard();
         }
         self.writes += 1;
-        let number = self.writes.to_be_bytes();
         // Reused by the next write, unless this one is large.
         let mut scratch = std::mem::take(&mut self.scratch);
         let (database, tree) = self.opened()?;
-        let batch = OwnedWriteBatch::with_capacity(database.clone(), records.len() + 1);
-        let mut batch = batch.durability(Some(PersistMode::Buffer));
-        batch.insert(tree, WRITES, number);
+        let mut batch = batch(database, records.len());
         for Record { key, value } in records {
             match value {
                 Some(value) if key.len() <= LONGEST_KEY => {
@@ -221,10 +218,13 @@ impl Engine for LocalEngine {
     }
 
     fn begin_sync(&mut self) -> Result<SyncTask, WriteError> {
-        self.opened()?;
+        let (database, tree) = self.opened()?;
         if self.presence()? != Presence::There {
             return Err(failed("the directory was removed or replaced"));
         }
+        let mut batch = batch(database, 1);
+        batch.insert(tree, WRITES, self.writes.to_be_bytes());
+        batch.commit().map_err(|problem| write_error(&problem))?;
         // A sync through the engine would hold its journal's lock for as long as the disk takes.
         let journal = open_newest(&self.directory.data()).map_err(|it| system_error(&it))?;
         let synced = self.directory.synced_file();
@@ -247,11 +247,10 @@ impl Engine for LocalEngine {
         };
         let opened = opened.map_err(|problem| write_error(&problem))?;
         let (_, tree) = self.open.insert(opened);
-        // Every write stores its number.
-        match tree.contains_key(WRITES) {
-            Ok(true) => Ok(Recovered::Records),
-            Ok(false) => Ok(Recovered::Nothing),
-            Err(problem) => Err(write_error(&problem)),
+        // A new tree has one record, that it was created.
+        match tree.iter().nth(1) {
+            Some(_) => Ok(Recovered::Records),
+            None => Ok(Recovered::Nothing),
         }
     }
 
@@ -262,6 +261,9 @@ impl Engine for LocalEngine {
             .map_err(|problem| ReadError::Damaged(problem.message))?;
         for record in tree.prefix(prefix) {
             let (key, stored) = record.into_inner().map_err(|problem| failed(&problem))?;
+            if [CREATED, WRITES].iter().any(|own| *key == *own.as_bytes()) {
+                continue;
+            }
             let value = unpack(&stored).ok_or_else(|| ReadError::of_key(&key))?;
             match key.len() == CUT_KEY {
                 false => visit(key.to_vec(), value.into_owned())?,
@@ -326,6 +328,12 @@ fn tree(directory: &Path) -> Result<(Database, Keyspace), fjall::Error> {
             .with_kv_separation(Some(large))
     })?;
     Ok((database, tree))
+}
+
+/// An empty batch for some records, which are handed to the operating system with it.
+fn batch(database: &Database, records: usize) -> OwnedWriteBatch {
+    let batch = OwnedWriteBatch::with_capacity(database.clone(), records);
+    batch.durability(Some(PersistMode::Buffer))
 }
 
 /// Runs `open` on a thread with a low priority, which the engine's threads inherit.

@@ -64,7 +64,7 @@ pub trait Engine: fmt::Debug + Send {
     /// The cause of the failure persists.
     fn recover(&mut self) -> Result<Recovered, WriteError>;
 
-    /// Visits the records whose keys begin with `prefix`, in the order of their keys.
+    /// Visits the written records whose keys begin with `prefix`, in the order of their keys.
     ///
     /// # Errors
     ///
