@@ -1,4 +1,4 @@
-//! Reloads that open, change and close listeners, and what their connections see of it.
+//! Reloads that open, change and close listeners, and the effects on their connections.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -37,7 +37,7 @@ fn values_connections_and_long_scrapes_survive() {
     proxy.push_with("POST", "/webhook", &webhook, "{\"a\":1}");
     eventually(|| text_of(&proxy, "small"), Option::is_some);
 
-    // A scrape that is halfway, a message that is halfway, and a connection between requests.
+    // An unfinished scrape, an unfinished message, and a connection between requests.
     let mut scrape = TcpStream::connect(&proxy.http).unwrap();
     scrape.set_read_timeout(Some(PATIENCE)).unwrap();
     scrape
@@ -73,7 +73,7 @@ fn values_connections_and_long_scrapes_survive() {
     }
     assert!(metrics.contains("exporter_proxy_webhooks_kept 1\n"));
     assert!(metrics.contains("exporter_proxy_groups_max 5\n"));
-    // Limits hold for the connection that was open.
+    // Limits apply to the open connection, too.
     for app in ["four", "five", "six"] {
         sender.send(format!("{{\"{app}\":\"x 1\"}}").as_bytes());
     }
@@ -97,7 +97,7 @@ fn listeners_come_and_go_and_their_connections_finish() {
     let push = |address: &str| http_send(address, "PUT", "/metrics/job/a", &[], b"m 1\n").status;
     assert_eq!((push(&first), push(&second)), (200, 200));
 
-    // A push that is halfway when its listener is closed.
+    // The push is unfinished when its listener is closed.
     let mut half = TcpStream::connect(&second).unwrap();
     half.set_read_timeout(Some(PATIENCE)).unwrap();
     half.write_all(
@@ -228,7 +228,7 @@ fn sockets_of_receivers_and_operations_come_and_go() {
     for name in ["by_tcp", "by_udp", "by_datagram", "by_unix"] {
         eventually(|| proxy.sample(name), |value| *value == Some(1.0));
     }
-    // Open connections and sockets take over new settings.
+    // Open connections and sockets get new settings.
     reload(
         &proxy,
         &format!("{all}extra_labels = {{ site = \"zrh\" }}\n"),
@@ -270,7 +270,7 @@ fn what_a_closed_udp_socket_lost_still_counts() {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut before = 0.0;
     for (number, address) in addresses.iter().enumerate() {
-        // More than the buffer of the socket holds while nothing is read.
+        // More than fits into the buffer of the socket while nothing is read.
         proxy.signal("STOP");
         for _ in 0..400 {
             client.send_to(&[b'\n'; 60_000], address).unwrap();
@@ -321,11 +321,11 @@ fn tls_comes_changes_and_goes_on_an_open_port() {
     std::fs::write(&web, yaml(&one, "")).unwrap();
     reload(&proxy, &config);
     assert!(is_served(&get(&client)));
-    // The connection of before goes on without TLS.
+    // The earlier connection continues without TLS.
     plain.send(b"{\"after\":\"m 1\"}");
     let mut late = Sender::connect(&proxy);
     assert_eq!(late.read_to_end(), "", "no handshake in time");
-    // The file of the web configuration alone: clients need a certificate now.
+    // Only the file of the web configuration changes: clients now need a certificate.
     let more = format!(
         "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: {:?}\n\
          http_server_config:\n  http2: false\n",
@@ -372,7 +372,7 @@ fn time_limits_apply_to_new_connections() {
     thread::sleep(Duration::from_secs(1));
     assert!(scrape.read_to_end().len() < 28_000_000);
 
-    // The stop has the time of now, too.
+    // The stop uses the new time, too.
     let mut proxy = proxy;
     let mut open = TcpStream::connect(&proxy.push).unwrap();
     open.write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nm")

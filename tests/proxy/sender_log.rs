@@ -1,5 +1,5 @@
-//! What senders can write into the log: so much, on one line, and nothing of
-//! what they send.
+//! Log lines that senders can cause: a limited number, one line each, and without quotes of what
+//! they send.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,14 +9,14 @@ use crate::support::{Sender, logged, names};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// Lines of the log beyond those of the start.
+/// Lines of the log after those of the start.
 fn lines(proxy: &Proxy) -> Vec<String> {
     let log = proxy.log();
     let (_, rest) = log.split_once("] ready\n").unwrap();
     rest.lines().map(str::to_owned).collect()
 }
 
-/// Sends the same request many times over one connection, and does not read.
+/// Sends the same request many times over one connection, without reading.
 fn flood(address: &str, request: &str, times: usize) {
     let mut stream = TcpStream::connect(address).unwrap();
     let mut reader = stream.try_clone().unwrap();
@@ -63,7 +63,7 @@ fn rejected_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
     ] {
         let proxy = Proxy::start("");
         flood(&proxy.push, &request, TIMES);
-        // All were answered and counted; the log says how many it leaves out.
+        // All were answered and counted; the log says how many lines it left out.
         eventually(
             || proxy.sample(series),
             |count| *count == Some(TIMES as f64),

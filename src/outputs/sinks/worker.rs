@@ -17,18 +17,18 @@ use crate::exposition::counted;
 use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::{self, About};
 
-/// Requests in a row that may be refused as a whole while the worker looks for the items
-/// to blame. Past it, the whole batch is refused: its items are all alike, or the other
+/// The number of requests in a row that may be refused as a whole while the worker looks for the
+/// items to blame. Past it, the whole batch is refused: its items are all alike, or the other
 /// system refuses everything. It is enough to find one item among a million.
 const MOST_REFUSALS: usize = 20;
 
-/// A sink that goes on failing is logged again after this time.
+/// The interval at which a continued failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends until the queue is closed and empty.
 ///
-/// Once `stop` is cancelled, it has the time to drain for what waits, and gives up
-/// at the first failure. What is left then is in storage, or counted and logged.
+/// Once `stop` is cancelled, it has the time to drain for what waits, and gives up at the first
+/// failure. The rest stays in storage, or is counted and logged.
 pub(super) async fn run<S: Sink>(
     sink: S,
     queue: Queue<S::Item>,
@@ -75,12 +75,12 @@ struct Worker<S: Sink> {
     queue: Queue<S::Item>,
     stats: Arc<SinkStats>,
     control: Arc<Control<S>>,
-    /// Batches to send, the oldest first. There are several only after requests of two that
-    /// overlapped have failed.
+    /// Batches to send, the oldest first. There are several only after overlapping requests of two
+    /// batches have failed.
     batches: Vec<Batch<S::Item>>,
     /// The batch whose last requests are under way while the next one is sent.
     under_way: Option<UnderWay<S::Item>>,
-    /// Limit of the items of one request, while the worker looks for those to blame.
+    /// Limit on the items of one request, while the worker looks for those to blame.
     most_items: usize,
     /// Requests in a row that were refused as a whole.
     refusals: usize,
@@ -92,10 +92,10 @@ struct Worker<S: Sink> {
 /// A batch with requests under way.
 struct UnderWay<T> {
     batch: Batch<T>,
-    /// How many of its items were sent.
+    /// The number of its items that were sent.
     count: usize,
     rest: Rest,
-    /// What `rest` gave.
+    /// The result of `rest`.
     report: Option<Report>,
 }
 
@@ -160,8 +160,8 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Waits for the next batch, or for something else to do. `None` once the queue is closed
-    /// and everything is sent.
+    /// Waits for the next batch, or for something else to do. `None` once the queue is closed and
+    /// everything has been sent.
     async fn wait(&mut self, stop: &CancellationToken) -> Option<Trouble> {
         let mut trouble = Trouble::default();
         tokio::select! {
@@ -177,7 +177,7 @@ impl<S: Sink> Worker<S> {
         Some(trouble)
     }
 
-    /// Sends the oldest batch, while the last requests of the one before go on.
+    /// Sends the oldest batch, while the last requests of the previous one go on.
     async fn send(&mut self) -> Trouble {
         let batch = self.batches.remove(0);
         let count = self.most_items.min(batch.items().len());
@@ -209,8 +209,8 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Waits for a batch. The one that is under way goes on meanwhile: it may have the room for
-    /// requests that the other waits for.
+    /// Waits for a batch. The one under way goes on meanwhile, since it may hold the permits that
+    /// the other waits for.
     async fn finish(&mut self, batch: Option<UnderWay<S::Item>>) -> Trouble {
         let Some(mut it) = batch else {
             return Trouble::default();
@@ -222,7 +222,7 @@ impl<S: Sink> Worker<S> {
         self.judge(it.batch, it.count, it.report.unwrap_or_default())
     }
 
-    /// Waits for the batch that is under way, if there is one.
+    /// Waits for the batch under way, if there is one.
     async fn finish_all(&mut self) -> Trouble {
         let last = self.under_way.take();
         self.finish(last).await
@@ -234,7 +234,7 @@ impl<S: Sink> Worker<S> {
             Some(refusal) => self.refuse(refusal, report.verdicts, count, batch.items().len()),
             None => report.verdicts,
         };
-        // The rest of a batch that was refused as a whole need not wait.
+        // The rest of a batch that was refused as a whole is sent at once.
         let is_split = report.refusal.is_some_and(|refusal| refusal.whole);
         let retry = verdicts.contains(&Verdict::Again) || (verdicts.len() < count && !is_split);
         let taken = verdicts.contains(&Verdict::Taken);
@@ -259,7 +259,7 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Goes on with another sink.
+    /// Continues with another sink.
     async fn replace(&mut self, sink: S) {
         let last = self.finish_all().await;
         self.note(&last);
@@ -271,8 +271,8 @@ impl<S: Sink> Worker<S> {
         self.logged = None;
     }
 
-    /// The verdicts for the first `count` of `all` items of a batch after the other system
-    /// refused some. If it refused them together, only one item alone is known to be to blame.
+    /// The verdicts for the first `count` of `all` items of a batch after the other system refused
+    /// some. If it refused the request as a whole, an item is to blame only if it was sent alone.
     fn refuse(
         &mut self,
         refusal: &Refusal,
@@ -350,7 +350,7 @@ impl<S: Sink> Worker<S> {
     }
 }
 
-/// Waits until the report of the batch that is under way is there.
+/// Waits for the report of the batch under way.
 async fn done<T>(under_way: &mut Option<UnderWay<T>>) {
     match under_way {
         Some(under_way) => under_way.wait().await,
@@ -358,7 +358,7 @@ async fn done<T>(under_way: &mut Option<UnderWay<T>>) {
     }
 }
 
-/// The next batch of the queue. Once the program stops, batches are not filled any more.
+/// The next batch of the queue. Once the program stops, batches no longer wait to be filled.
 async fn next_batch<T>(queue: &Queue<T>, stop: &CancellationToken) -> Option<Batch<T>> {
     tokio::select! {
         biased;
