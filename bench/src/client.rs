@@ -1,7 +1,7 @@
 //! The HTTP client for all servers: blocking, on a kept-alive connection, with reused buffers.
 
 use std::fmt::{self, Debug};
-use std::io::{Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,7 +259,28 @@ fn open(address: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Box<dyn Stream
         return Ok(Box::new(stream));
     };
     let connection = ClientConnection::new(tls.clone(), "localhost".try_into()?)?;
+    let stream = Buffered(BufReader::with_capacity(WINDOW, stream));
     Ok(Box::new(StreamOwned::new(connection, stream)))
+}
+
+/// A connection that reads many TLS records at once: `rustls` asks for 4 KB each time, and what a
+/// scrape over TLS costs would mostly be its system calls.
+struct Buffered(BufReader<TcpStream>);
+
+impl Read for Buffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
 }
 
 #[derive(Debug)]

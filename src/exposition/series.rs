@@ -1,5 +1,6 @@
 //! Series in canonical text, and their identity.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -88,20 +89,18 @@ impl SeriesHashes {
     }
 }
 
-/// The line of a series without the labels that have no value, which readers treat
-/// as absent.
-fn without_empty_labels(line: &str) -> String {
+/// Name and labels of a line without the labels that have no value, which readers treat as
+/// absent: the series that they see.
+pub(super) fn without_empty_labels(line: &str) -> Cow<'_, str> {
     let mut labels = Labels::new();
-    let mut out = String::with_capacity(line.len());
-    if let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) {
-        let pairs = labels.iter().map(|label| (label.name, label.value));
-        write_sample_start(
-            &mut out,
-            sample.name,
-            pairs.filter(|(_, value)| !value.is_empty()),
-        );
-    }
-    out
+    let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) else {
+        return Cow::Borrowed(series_of(line));
+    };
+    let mut series = String::with_capacity(line.len());
+    let pairs = labels.iter().map(|label| (label.name, label.value));
+    let pairs = pairs.filter(|(_, value)| !value.is_empty());
+    write_sample_start(&mut series, sample.name, pairs);
+    Cow::Owned(series)
 }
 
 /// Name and labels of a line of canonical text.

@@ -8,19 +8,18 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 pub use self::error::BuildError;
-use super::canonical::{is_plain_label, is_plain_name, write_sample_start};
-use super::series::series_of;
+use super::canonical::{is_plain_label, is_plain_name};
+use super::series::{series_of, without_empty_labels};
 use super::{
-    FamilyText, InputFormat, Kind, LabelError, LabelText, Labels, OpenMetricsHead, SeriesHashes,
-    Text, hash_series, is_family_name, label_pairs, parse, write_bound, write_help,
-    write_label_value, write_number, write_series,
+    FamilyText, Kind, LabelError, LabelText, OpenMetricsHead, SeriesHashes, Text, hash_series,
+    is_family_name, label_pairs, write_bound, write_help, write_label_value, write_number,
+    write_series,
 };
 
 /// Room in bytes for the first samples of a family: most families have few.
@@ -469,21 +468,4 @@ fn write_count(out: &mut String, count: u64) {
 
 fn ascends<T: PartialOrd>(values: impl Iterator<Item = T>) -> bool {
     values.is_sorted_by(|a, b| a < b)
-}
-
-/// Name and labels of a line without empty labels: the series that a reader
-/// sees.
-fn without_empty_labels(line: &str) -> Cow<'_, str> {
-    let mut labels = Labels::new();
-    let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) else {
-        return Cow::Borrowed(series_of(line));
-    };
-    let mut series = String::with_capacity(line.len());
-    let pairs = labels.iter().filter(|label| !label.value.is_empty());
-    write_sample_start(
-        &mut series,
-        sample.name,
-        pairs.map(|label| (label.name, label.value)),
-    );
-    Cow::Owned(series)
 }
