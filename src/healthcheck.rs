@@ -146,7 +146,7 @@ fn listener<'c>(
             Listen::Tcp(_) => listener.tls.as_ref().or(shared),
             Listen::Unix(_) | Listen::Off => None,
         };
-        if tls.is_some_and(|tls| tls.client_auth_type.requires()) {
+        if tls.is_some_and(|tls| tls.client_auth_type.is_required()) {
             why = NEEDS_CERTIFICATE;
             continue;
         }

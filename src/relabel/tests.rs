@@ -249,12 +249,12 @@ fn errors_in_yaml_have_a_position_and_name_the_field() {
         (
             "- action: labeldrop\n  source_labels: [a]\n",
             (2, 18),
-            "source_labels has no use",
+            "source_labels is not used",
         ),
         (
             "- action: keepequal\n  target_label: a\n  regex: b\n",
             (3, 10),
-            "regex has no use",
+            "regex is not used",
         ),
         (
             "- action: labelmap\n  replacement: ''\n",

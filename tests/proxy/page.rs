@@ -269,7 +269,7 @@ fn targets_have_settings_and_are_polled_on_request() {
         "[poll_external]\npoll_interval = \"2h\"\n\
          [[poll_external.targets]]\nname = \"good\"\nurl = \"http://{0}/good\"\n\
          basic_auth = {{ username = \"me\", password = \"S3CR3T\" }}\n\
-         [[poll_external.targets]]\nname = \"bad\"\nurl = \"http://{0}/bad\"\n",
+         [[poll_external.targets]]\nname = \"bad\"\nurl = \"http://{0}/bad\"\ninterval = \"scrape\"\n",
         upstream.address
     ));
     let state = |name: &str| proxy.get(&format!("/apps/{name}")).json()["state"].clone();
@@ -297,7 +297,7 @@ fn targets_have_settings_and_are_polled_on_request() {
         shown.contains("basic_auth.username") && !shown.contains("S3CR3T"),
         "{shown}"
     );
-    // The first poll would be an hour later.
+    // It is not polled before a scrape.
     assert_eq!(state("bad"), "waiting");
     for _ in 0..3 {
         poll("bad");

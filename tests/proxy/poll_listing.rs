@@ -14,11 +14,11 @@ fn states(proxy: &Proxy) -> Vec<String> {
 #[test]
 fn targets_are_listed_before_their_first_poll() {
     let upstream = Upstream::start(|_| ok("m 1\n"));
-    // First polls are spread over the interval: the second is an hour away.
+    // The second one is not polled before a scrape.
     let proxy = Proxy::start(&format!(
         "[poll_external]\npoll_interval = \"2h\"\n\
          [[poll_external.targets]]\nname = \"a\"\nurl = \"http://{0}/a\"\n\
-         [[poll_external.targets]]\nname = \"b\"\nurl = \"http://{0}/b\"\n",
+         [[poll_external.targets]]\nname = \"b\"\nurl = \"http://{0}/b\"\ninterval = \"scrape\"\n",
         upstream.address
     ));
     assert_eq!(names(&proxy), ["a", "b"]);

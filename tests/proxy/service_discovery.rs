@@ -1,5 +1,7 @@
 //! `/api/v1/sd`, and the paths to which it sends Prometheus.
 
+use std::net::TcpListener;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Proxy, eventually};
@@ -23,15 +25,17 @@ fn entries(proxy: &Proxy, path: &str) -> Vec<(String, Value)> {
 #[test]
 fn each_app_target_and_group_is_a_target_of_its_own() {
     let upstream = Upstream::start(|_| ok("t 1\n"));
-    let target = |name: &str, interval: &str| {
+    let target = |name: &str, address: &str| {
         format!(
-            "[[poll_external.targets]]\nname = \"{name}\"\nurl = \"http://{}/\"\ninterval = \"{interval}\"\n\
-             labels = {{ env = \"a\\\\b\" }}\n",
-            upstream.address
+            "[[poll_external.targets]]\nname = \"{name}\"\nurl = \"http://{address}/\"\n\
+             interval = \"2h\"\nlabels = {{ env = \"a\\\\b\" }}\n"
         )
     };
-    // The second one waits for its first poll.
-    let proxy = Proxy::start(&(target("a target", "2h") + &target("waiting", "2h")));
+    // Never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = silent.local_addr().unwrap().to_string();
+    let targets = target("a target", &upstream.address) + &target("waiting", &silent_address);
+    let proxy = Proxy::start(&targets);
     proxy.push_tcp(b"{\"billing\":\"m 1\",\"a/b\":\"m 2\"}");
     let group = "/metrics/job/backup/instance/db/zone@base64/YS9i";
     assert_eq!(proxy.push("PUT", group, "g 3\n").status, 200);

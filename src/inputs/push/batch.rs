@@ -22,6 +22,9 @@ use crate::store::{Change, SectionId, Store, Write};
 /// The limit on groups of one batch.
 const MAX_GROUPS: usize = 100_000;
 
+/// The limit on families of a batch, as a multiple of the one of a push.
+const FAMILIES_FACTOR: usize = 4;
+
 /// One push of a batch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with labels and metrics")]
@@ -295,6 +298,3 @@ impl BatchBudget {
         Ok(())
     }
 }
-
-/// How many times as many families a batch may have as a single push.
-const FAMILIES_FACTOR: usize = 4;

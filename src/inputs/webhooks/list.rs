@@ -155,7 +155,7 @@ pub fn names(notification: &Notification) -> String {
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in &notification.alerts {
         // An alert may be firing and resolved in one webhook.
-        if names.last() != Some(&name.as_str()) {
+        if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }

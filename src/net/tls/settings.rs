@@ -102,14 +102,6 @@ impl ClientAuth {
         ),
     ];
 
-    /// Whether a client without a certificate is turned away.
-    pub fn requires(self) -> bool {
-        matches!(
-            self,
-            ClientAuth::RequireAnyClientCert | ClientAuth::RequireAndVerifyClientCert
-        )
-    }
-
     /// Whether certificates are verified, so that the names in them can be trusted.
     pub fn verifies(self) -> bool {
         matches!(

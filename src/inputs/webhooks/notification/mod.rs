@@ -234,10 +234,11 @@ impl Notification {
     fn add(&mut self, alert: &str, status: AlertStatus) {
         let alert = (name(alert), status);
         if self.alerts.contains(&alert) {
-        } else if self.alerts.len() < MOST_ALERTS {
-            self.alerts.push(alert);
-        } else {
-            self.more = true;
+            return;
+        }
+        match self.alerts.len() < MOST_ALERTS {
+            true => self.alerts.push(alert),
+            false => self.more = true,
         }
     }
 
