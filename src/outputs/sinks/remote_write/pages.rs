@@ -6,7 +6,7 @@
 //! gone, by the hash of its series, and takes over the series of that line. Only a line that none
 //! of them has is parsed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ struct Entry {
 #[derive(Debug)]
 struct KnownPage {
     id: PageId,
-    entries: Box<[Entry]>,
+    entries: Vec<Entry>,
     /// Lines before the first head, which belong to the family of the page before.
     continued: usize,
     /// The family of the lines before the first head.
@@ -69,6 +69,8 @@ pub struct Pages {
     seed: u64,
     /// Memory for the entries of the page being read.
     entries: Vec<Entry>,
+    /// Memory for the lines of the last round.
+    leftovers: Leftovers,
 }
 
 /// Lines of the last round that this round has not taken over yet, in order.
@@ -78,6 +80,8 @@ struct Leftovers {
     taken: Vec<bool>,
     next: usize,
     by_hash: Option<HashMap<u64, usize>>,
+    /// Memory of changed pages, for the pages that take their places.
+    memory: VecDeque<Vec<Entry>>,
 }
 
 /// The number of lines that are skipped to find the next one, before all are searched. Each
@@ -85,12 +89,10 @@ struct Leftovers {
 const LOOK_AHEAD: usize = 8;
 
 impl Leftovers {
-    fn new(entries: Vec<Entry>) -> Self {
-        Leftovers {
-            taken: vec![false; entries.len()],
-            entries,
-            ..Leftovers::default()
-        }
+    /// Adds lines after the others.
+    fn add(&mut self, entries: &[Entry]) {
+        self.entries.extend_from_slice(entries);
+        self.taken.resize(self.entries.len(), false);
     }
 
     /// Takes over the series of the line with this hash.
@@ -113,12 +115,20 @@ impl Leftovers {
         (!std::mem::replace(&mut self.taken[at], true)).then(|| self.entries[at].target)
     }
 
-    fn release(self, outs: &mut Outs) {
-        for (entry, taken) in self.entries.iter().zip(self.taken) {
+    /// Releases the lines that this round has not taken over.
+    fn release(&mut self, outs: &mut Outs) {
+        let lines = self.entries.len();
+        for (entry, taken) in self.entries.drain(..).zip(self.taken.drain(..)) {
             if !taken {
                 outs.release(entry.target);
             }
         }
+        // The next round has about as many.
+        self.entries.shrink_to(2 * lines);
+        self.taken.shrink_to(2 * lines);
+        self.next = 0;
+        self.by_hash = None;
+        self.memory = VecDeque::new();
     }
 }
 
@@ -131,6 +141,7 @@ impl Pages {
             native_heads: HashMap::new(),
             seed: RandomState::new().hash_one(()),
             entries: Vec::new(),
+            leftovers: Leftovers::default(),
         }
     }
 
@@ -156,8 +167,8 @@ impl Pages {
                 (Arc::clone(family), head)
             })
             .collect();
-        let (mut same, leftovers) = self.compare(snapshot);
-        let mut leftovers = Leftovers::new(leftovers);
+        let mut leftovers = std::mem::take(&mut self.leftovers);
+        let mut same = self.compare(snapshot, &mut leftovers);
         let is_first = leftovers.entries.is_empty();
         let mut new_lines = Vec::new();
         outs.enter(None);
@@ -173,29 +184,34 @@ impl Pages {
             }
         }
         leftovers.release(outs);
+        self.leftovers = leftovers;
         self.add_new(new_lines.into_iter(), outs, round);
         outs.enter(None);
     }
 
     /// Splits the pages of the last round: those that are unchanged, by their addresses, and the
-    /// lines of the others.
-    fn compare(&mut self, snapshot: &Snapshot) -> (HashMap<usize, KnownPage>, Vec<Entry>) {
+    /// lines of the others, which it adds to `leftovers`.
+    fn compare(
+        &mut self,
+        snapshot: &Snapshot,
+        leftovers: &mut Leftovers,
+    ) -> HashMap<usize, KnownPage> {
         let mut same: HashMap<usize, Option<KnownPage>> = snapshot
             .page_views()
             .map(|view| (view.address(), None))
             .collect();
-        // Unused capacity takes no physical memory.
-        let entries = self.pages.iter().map(|page| page.entries.len());
-        let mut leftovers = Vec::with_capacity(entries.sum());
         for page in self.pages.drain(..) {
             match same.get_mut(&page.id.address()) {
                 Some(place) => *place = Some(page),
-                None => leftovers.extend_from_slice(&page.entries),
+                None => {
+                    leftovers.add(&page.entries);
+                    leftovers.memory.push_back(page.entries);
+                }
             }
         }
         let same = same.into_iter();
         let same = same.filter_map(|(address, page)| Some((address, page?)));
-        (same.collect(), leftovers)
+        same.collect()
     }
 
     /// Updates an unchanged page.
@@ -233,7 +249,7 @@ impl Pages {
         let mut sent = vec![false];
         let mut page = KnownPage {
             id: view.id(),
-            entries: Box::default(),
+            entries: leftovers.memory.pop_front().unwrap_or_default(),
             continued: 0,
             before: outs.head().cloned(),
             last: None,
@@ -302,7 +318,9 @@ impl Pages {
                 }
             }
         }
-        page.entries = entries.as_slice().into();
+        page.entries.clear();
+        page.entries.reserve_exact(entries.len());
+        page.entries.extend_from_slice(&entries);
         self.entries = entries;
         page.sent = sent.into();
         page
@@ -348,7 +366,8 @@ impl Pages {
 
     /// Adds native histograms that are due, and releases those that are gone.
     pub fn collect_natives(&mut self, snapshot: &Snapshot, outs: &mut Outs, round: Round) {
-        let mut leftovers = Leftovers::new(std::mem::take(&mut self.natives));
+        let mut leftovers = Leftovers::default();
+        leftovers.add(&std::mem::take(&mut self.natives));
         let mut new = Vec::new();
         for (family, natives) in snapshot.natives() {
             outs.enter(self.native_heads.get(family).cloned().flatten());
