@@ -8,6 +8,7 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use memchr::memchr;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -26,7 +27,22 @@ pub struct KnownText {
     lines: Option<Box<KnownLines>>,
     /// How many texts in a row had other lines.
     misses: u32,
+    memory: KeptMemory,
 }
+
+/// Memory of the samples of long texts. The allocator returns free memory to the system soon, and
+/// the page faults of new memory take a good part of the time of a poll.
+#[derive(Debug, Default)]
+struct KeptMemory {
+    /// The samples of each family of the last text, which are in use.
+    last: Vec<Bytes>,
+    /// Those of the text before. The next text is written over those that nothing else holds.
+    before: Vec<Bytes>,
+}
+
+/// Memory is kept of texts whose families have so many bytes on average. For smaller ones, the
+/// list would take more than a few percent of it.
+const LARGE_FAMILY: usize = 1024;
 
 /// After this many texts in a row with other lines, lines are remembered rarely: this takes a
 /// fraction of the time of parsing, which would never pay off for such a sender.
@@ -104,17 +120,31 @@ impl KnownText {
         if format != InputFormat::Text {
             return canonicalize_as(text, format, options);
         }
+        let before = std::mem::take(&mut self.memory.before);
         let known = self.lines.as_ref();
-        if let Some(families) = known.and_then(|known| known.read(text, options)) {
+        if let Some(families) = known.and_then(|known| known.read(text, options, before)) {
             self.misses = 0;
+            self.memory.note(&families, text.len());
             return Ok(families);
         }
+        self.memory = KeptMemory::default();
         let families = canonicalize_as(text, format, options)?;
         self.misses = self.misses.saturating_add(1);
         let is_worth_it = self.misses <= PATIENCE || self.misses.is_multiple_of(RARELY);
         let lines = is_worth_it.then(|| KnownLines::of(text, &families, options));
         self.lines = lines.flatten().map(Box::new);
         Ok(families)
+    }
+
+    /// Bytes of the last long text. As many are kept for the next one once other code has let go
+    /// of the text before.
+    pub fn kept_memory(&self) -> usize {
+        self.memory.last.iter().map(Bytes::len).sum()
+    }
+
+    /// Frees the memory that is kept for the next text.
+    pub fn free_memory(&mut self) {
+        self.memory = KeptMemory::default();
     }
 
     /// Whether a text is read without the parser.
@@ -125,8 +155,24 @@ impl KnownText {
         options: &CanonicalOptions<'_, H>,
     ) -> bool {
         let known = self.lines.as_ref();
-        known.is_some_and(|known| known.read(text, options).is_some())
+        known.is_some_and(|known| known.read(text, options, Vec::new()).is_some())
     }
+}
+
+impl KeptMemory {
+    /// Holds the samples of a text until the next but one.
+    fn note(&mut self, families: &[FamilyText], length: usize) {
+        let samples = families.iter().map(|it| it.samples.bytes().clone());
+        let samples = match keeps_memory(families.len(), length) {
+            true => samples.collect(),
+            false => Vec::new(),
+        };
+        self.before = std::mem::replace(&mut self.last, samples);
+    }
+}
+
+fn keeps_memory(families: usize, length: usize) -> bool {
+    length > LONGEST_SHARED && families * LARGE_FAMILY <= length
 }
 
 impl Options {
@@ -198,14 +244,17 @@ impl KnownLines {
         known.shapes = shapes.into();
         known.insertions = insertions.into();
         // Reading the text by these lines must give the same families.
-        (samples.next().is_none() && known.read(text, options)? == families).then_some(known)
+        (samples.next().is_none() && known.read(text, options, Vec::new())? == families)
+            .then_some(known)
     }
 
-    /// The families of a text with these lines; `None` for any other text.
+    /// The families of a text with these lines; `None` for any other text. `memory` is
+    /// written over.
     fn read<H: BuildHasher>(
         &self,
         text: &str,
         options: &CanonicalOptions<'_, H>,
+        memory: Vec<Bytes>,
     ) -> Option<Vec<FamilyText>> {
         if !self.options.are(options) {
             return None;
@@ -219,7 +268,7 @@ impl KnownLines {
             .checked_sub(text.len())?
             .checked_sub(added)?;
         let seed = self.options.seed;
-        let mut writer = Writer::new(self, text.len() > LONGEST_SHARED);
+        let mut writer = Writer::new(self, text.len(), memory);
         let mut lines = self.hashes.iter().zip(&self.shapes);
         let (mut rest, mut help) = (text, "");
         while let Some(line) = next_line(&mut rest) {
@@ -338,13 +387,18 @@ struct Writer<'k> {
     /// The samples of all families or, in a long text, those of the current one.
     out: String,
     is_long: bool,
+    /// Memory for the samples of the families of a long text.
+    memory: std::vec::IntoIter<Bytes>,
+    /// Whether the memory of this text will be written over.
+    keeps_memory: bool,
 }
 
 /// Bytes by which each value may have become longer.
 const LONGER: usize = 2;
 
 impl<'k> Writer<'k> {
-    fn new(known: &'k KnownLines, is_long: bool) -> Self {
+    fn new(known: &'k KnownLines, length: usize, memory: Vec<Bytes>) -> Self {
+        let is_long = length > LONGEST_SHARED;
         let all = known.families.iter();
         let bytes = all.clone().map(|it| it.bytes + LONGER * it.series.len());
         Writer {
@@ -356,8 +410,10 @@ impl<'k> Writer<'k> {
                 true => String::new(),
                 false => String::with_capacity(bytes.sum()),
             },
+            keeps_memory: keeps_memory(all.len(), length),
             known: all,
             is_long,
+            memory: memory.into_iter(),
         }
     }
 
@@ -370,7 +426,7 @@ impl<'k> Writer<'k> {
             self.left = known.series.len();
             self.kind = known.kind;
             if self.is_long {
-                self.out = String::with_capacity(known.bytes + LONGER * self.left);
+                self.out = room(self.memory.next(), known.bytes + LONGER * self.left);
             }
             self.families.push(FamilyText {
                 name: Arc::clone(&known.name),
@@ -403,7 +459,14 @@ impl<'k> Writer<'k> {
             return;
         };
         match self.is_long {
-            true => family.samples = Text::of_string(std::mem::take(&mut self.out)),
+            true => {
+                let samples = std::mem::take(&mut self.out);
+                family.samples = match self.keeps_memory {
+                    // The next value may be longer.
+                    true => Text::of_lines(Bytes::from(samples)),
+                    false => Text::of_string(samples),
+                };
+            }
             false => self.ends.push(self.out.len()),
         }
     }
@@ -424,4 +487,13 @@ impl<'k> Writer<'k> {
         }
         Some(self.families)
     }
+}
+
+/// An empty text with room for `length` bytes: the memory of `before`, unless it is still in use.
+fn room(before: Option<Bytes>, length: usize) -> String {
+    let memory = before.and_then(|before| before.try_into_mut().ok());
+    let mut memory = memory.map(Vec::from).unwrap_or_default();
+    memory.clear();
+    memory.reserve_exact(length);
+    String::from_utf8(memory).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use super::kept;
 use crate::net::{BudgetShare, MemoryBudget};
 
 /// The limit on bytes of all responses together, of targets and lists, that are being
@@ -39,10 +40,10 @@ impl ReceivedBody {
         }
     }
 
-    /// Reserves capacity for a body of `length` bytes. Until it is filled, it takes no
-    /// physical memory.
+    /// Prepares for a body of `length` bytes, before the first of them. Until it is filled, new
+    /// capacity takes no physical memory.
     pub fn reserve(&mut self, length: usize) {
-        self.bytes.reserve_exact(length.min(self.max));
+        self.bytes = kept::take(length.min(self.max));
     }
 
     /// Adds bytes that have arrived.
@@ -59,7 +60,9 @@ impl ReceivedBody {
 
     /// Returns the body, and its share of the budget, to hold until the body is processed.
     pub fn finish(mut self) -> (Vec<u8>, BudgetShare) {
-        self.bytes.shrink_to_fit();
+        if !kept::fits(self.bytes.capacity(), self.bytes.len()) {
+            self.bytes.shrink_to_fit();
+        }
         (self.bytes, self.share)
     }
 }

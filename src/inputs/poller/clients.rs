@@ -15,6 +15,7 @@ use url::Url;
 use super::config::Config;
 use super::config::target::{RequestSettings, TargetUrl};
 use super::direct::{self, DirectClient};
+use super::kept;
 use crate::http_client::{AGENT, ClientTls, ProxyChoice, ProxyUrl, causes, trust};
 
 /// The maximum age of a kept connection. A new connection resolves the host name again, so
@@ -121,9 +122,11 @@ impl Clients {
     }
 
     /// Closes all kept connections as soon as they are idle. Direct connections, whose
-    /// address cannot change, are closed only if they have not been used.
+    /// address cannot change, are closed only if they have not been used, and so is memory
+    /// of responses freed.
     pub fn renew(&self) {
         self.direct.close_unused(MAX_CONNECTION_AGE);
+        kept::drop_unused(MAX_CONNECTION_AGE);
         self.shared.values().for_each(|client| client.renew());
     }
 }

@@ -14,8 +14,10 @@ use url::Url;
 use super::body::{BodyLimit, ReceivedBody};
 use super::clients::{MAX_CONNECTION_AGE, SharedClient};
 use super::config::target::{Target, TargetUrl};
+use super::direct;
 use super::error::ScrapeError;
 use super::file;
+use super::kept;
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
 use crate::http_client::is_end;
@@ -70,6 +72,8 @@ pub struct Fetched {
     /// The share of the text in the limit of all responses, held with the text; `None` for
     /// a file.
     pub share: Option<BudgetShare>,
+    /// The memory of the text, if the next response can use it.
+    pub memory: Option<Bytes>,
 }
 
 /// A response whose body may not have arrived yet.
@@ -111,6 +115,7 @@ impl Fetcher {
                 peer: Peer::Unknown,
                 modified: Some(modified),
                 share: None,
+                memory: None,
             });
         }
         let own = self.url()?;
@@ -251,6 +256,8 @@ impl Fetcher {
         if !share.grow(body.len().saturating_sub(share.bytes())) {
             return Err(self.beyond(BodyLimit::All));
         }
+        let is_large = body.len() >= kept::LEAST;
+        let memory = (coding == Coding::Identity && is_large).then(|| body.clone());
         let text = match coding {
             Coding::Identity => Text::from_body(body),
             // Copy the text, to drop the spare capacity left by decompression.
@@ -269,6 +276,7 @@ impl Fetcher {
             peer: answer.peer,
             modified: None,
             share: Some(share),
+            memory,
         })
     }
 
@@ -283,6 +291,7 @@ impl Fetcher {
         let ends_with_connection =
             !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING);
         let mut body = ReceivedBody::new(self.max_body);
+        body.reserve(direct::length(headers));
         loop {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,

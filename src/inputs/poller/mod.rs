@@ -7,8 +7,8 @@
 //! - [`target`]: the task of one target, which stores what it polls.
 //! - [`threads`]: the threads on which these tasks run.
 //! - [`set`]: all targets; [`discovery`]: finds more of them.
-//! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`file`]: one poll of a
-//!   file.
+//! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`kept`]: its memory;
+//!   [`file`]: one poll of a file.
 //! - [`clients`]: HTTP clients with kept connections.
 //! - [`direct`]: polls of servers at an IP address, over plain HTTP.
 //! - [`error`]: why a poll failed.
@@ -22,6 +22,7 @@ mod discovery;
 mod error;
 mod fetch;
 mod file;
+mod kept;
 mod set;
 mod target;
 mod threads;

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::config::target::{Limits, Target};
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
+use super::kept;
 use crate::clock::Now;
 use crate::context::{Context, PollRequests, Polls, TargetSettings};
 use crate::exposition::{InputFormat, KnownText, sample_lines};
 use crate::ingest::{Admission, Rejection};
-use crate::net::{BlockingPool, INLINE_BYTES};
+use crate::net::{BlockingPool, BudgetShare, INLINE_BYTES};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
@@ -115,6 +116,8 @@ pub struct PolledTarget {
     last: Option<Result<(), Reason>>,
     /// The lines of the last text, if it was parsed.
     known: KnownText,
+    /// What its memory takes of the limit.
+    kept: BudgetShare,
     /// Cancelled when the program stops.
     stop: CancellationToken,
 }
@@ -146,6 +149,7 @@ impl PolledTarget {
             changes,
             last: None,
             known: KnownText::default(),
+            kept: kept::share(),
             stop: context.stop.clone(),
         }
     }
@@ -283,6 +287,7 @@ impl PolledTarget {
             peer,
             modified,
             share: _share,
+            memory,
         } = fetched;
         let admission = &self.work.admission;
         let (target, limits) = (self.target(), self.target().settings.limits);
@@ -312,6 +317,7 @@ impl PolledTarget {
                 lifetime: None,
             };
             store.apply(Write::one(replace), now)?;
+            memory.into_iter().for_each(kept::keep);
             Ok(samples)
         };
         let store = move || {
@@ -327,6 +333,12 @@ impl PolledTarget {
             store()
         };
         self.known = known;
+        let memory = self.known.kept_memory();
+        self.kept.shrink_to(memory);
+        if !self.kept.grow(memory - self.kept.bytes()) {
+            self.known.free_memory();
+            self.kept.shrink_to(0);
+        }
         self.stats.record_samples(stored?, modified);
         Ok(())
     }

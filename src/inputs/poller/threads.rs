@@ -7,6 +7,7 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
@@ -18,6 +19,10 @@ use crate::telemetry::sender_log;
 /// The number of serving threads for each polling thread. A poll takes less time than
 /// scrapes and pushes of the same series.
 const SERVING_THREADS: usize = 2;
+
+/// How long a thread for long texts waits for the next one. Its memory would end with it, and
+/// each poll would begin with fresh pages. Most targets are polled more often.
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
 
 /// The threads of all targets. They start with the first target.
 #[derive(Debug)]
@@ -78,7 +83,9 @@ impl PollThreads {
     }
 
     fn start_thread(&self, number: usize) -> io::Result<Handle> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().thread_keep_alive(KEEP_ALIVE);
+        let runtime = builder.build()?;
         let handle = runtime.handle().clone();
         let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
         let run = move || {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::properties::any_plain_text;
 use super::{options, renaming};
 use crate::exposition::canonical::{KnownText, canonicalize_as};
-use crate::exposition::{AddedLabel, InputFormat, LabelConflict, TimestampPolicy};
+use crate::exposition::{AddedLabel, FamilyText, InputFormat, LabelConflict, TimestampPolicy};
 
 const USUAL: &str = "# HELP a Of  a.\n# TYPE a counter\na{x=\"1\",y=\"2\"} 1\na{x=\"1\"} 2\n\
     # comment\n\n# TYPE b histogram\nb_bucket{le=\"1\"} 3\nb_bucket{le=\"+Inf\"} 4\nb_sum 5.5\n\
@@ -95,6 +95,66 @@ fn lines_that_change_again_and_again_are_seldom_remembered() {
         known.knows("m 3\n", &options),
         "a known text resets the count"
     );
+}
+
+/// A long text in two families.
+fn long_text(value: u32) -> String {
+    let line = |n: u32| format!("long_{}{{n=\"{n}\"}} {value}\n", n / 2000);
+    (0..4000).map(line).collect()
+}
+
+#[test]
+fn a_long_text_is_written_over_the_one_before_the_last() {
+    let added = renaming(Some(("job", "j")));
+    let options = options(&added, true);
+    let mut known = KnownText::default();
+    let mut read = |value| {
+        let families = known.canonicalize(&long_text(value), InputFormat::Text, &options);
+        (families.unwrap(), known.kept_memory())
+    };
+    let places = |families: &[FamilyText]| -> Vec<*const u8> {
+        let texts = families.iter().map(|it| it.samples.bytes());
+        texts.map(|text| text.as_ptr()).collect()
+    };
+    let expected = |value| canonicalize_as(&long_text(value), InputFormat::Text, &options).unwrap();
+    assert_eq!(read(1).1, 0, "lines are only remembered");
+    let (second, memory) = read(2);
+    let bytes: usize = second.iter().map(|family| family.samples.len()).sum();
+    assert_eq!(memory, bytes);
+    let written_over = places(&second);
+    let (third, _) = read(3);
+    drop(second);
+    // Each value is two bytes longer.
+    let (fourth, _) = read(444);
+    assert_eq!(places(&fourth), written_over);
+    assert_eq!(fourth, expected(444));
+    // The third is still in use.
+    let (fifth, _) = read(5);
+    assert_eq!((third, fifth), (expected(3), expected(5)));
+    known.free_memory();
+    assert_eq!(known.kept_memory(), 0);
+}
+
+#[test]
+fn memory_of_short_texts_and_of_other_lines_is_freed() {
+    let options = options(&[], true);
+    let small_families: String = (0..8000).map(|n| format!("m_{n} 1\n")).collect();
+    for (text, keeps) in [
+        (long_text(1), true),
+        (USUAL.to_owned(), false),
+        (small_families, false),
+    ] {
+        let mut known = KnownText::default();
+        let mut read = |text: &str| {
+            known
+                .canonicalize(text, InputFormat::Text, &options)
+                .unwrap();
+            known.kept_memory() > 0
+        };
+        read(&text);
+        assert_eq!(read(&text), keeps);
+        assert!(!read("other 1\n"));
+    }
 }
 
 /// A text, and changes of it: another digit somewhere, or a line that is left out or repeated.

@@ -256,7 +256,8 @@ fn can_be_kept(head: &Parts) -> bool {
     head.status == StatusCode::OK && head.version == Version::HTTP_11 && has_end && !closes
 }
 
-fn length(headers: &HeaderMap) -> usize {
+/// The length of a body by its headers; 0 if they do not say it.
+pub fn length(headers: &HeaderMap) -> usize {
     let length = headers.get(CONTENT_LENGTH).map(HeaderValue::to_str);
     let length = length.and_then(|length| length.ok()?.parse().ok());
     length.unwrap_or_default()
