@@ -393,9 +393,13 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         let Some(shaped) = &mut self.shaped else {
             return Some(Some(PLAIN));
         };
+        if shaped.passes((family, name.len())) {
+            return Some(Some(PLAIN));
+        }
         let it = &self.families[family];
         let (added, limits) = (self.options.added, &self.options.limits);
-        let form = shaped.form(&mut self.labels, (it.name, name), added, limits)?;
+        let series = ((family, it.name), name);
+        let form = shaped.form(&mut self.labels, series, added, limits)?;
         if let Some(form) = form {
             match self.labels.name(form) {
                 None if it.new_name.is_some() => return None,
@@ -456,14 +460,17 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     /// Writes the name and the labels of a sample in a form.
     #[inline]
     fn write_series(&mut self, name: &str, form: usize, changed: usize) -> Option<()> {
+        if form == PLAIN {
+            self.out.push_str(name);
+            self.labels.write(&mut self.out, PLAIN, changed);
+            return Some(());
+        }
         let start = self.out.len();
         let new = self.labels.name(form);
         self.out.push_str(new.map_or(name, |new| new));
         self.labels.write(&mut self.out, form, changed);
-        if form != PLAIN {
-            // The text may become longer.
-            self.left = self.left.checked_sub(self.out.len() - start)?;
-        }
+        // The text may become longer.
+        self.left = self.left.checked_sub(self.out.len() - start)?;
         Some(())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! What happens to a sample depends on its name, on the names of its labels, and on the values of a
 //! few of them. The shaper is asked once for all samples that agree in these; the others are
-//! written in the [form](LabelCache) that was found. A sample that cannot be touched costs the
-//! comparison of its name with the one before.
+//! written in the [form](LabelCache) that was found. Samples that cannot be touched are recognized
+//! by the first one of their name, and the others are read as without settings.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -76,14 +76,21 @@ pub(super) struct Memory<'t, 's> {
     /// Indices in `kinds`, by class and names of labels.
     by_names: HashMap<Box<[u8]>, usize>,
     kinds: Vec<SampleKind>,
-    /// The name and kind of the last sample, unless other labels came since.
-    current: Option<(&'t str, usize)>,
+    /// The kind of the last sample, unless labels with other names came since.
+    kind: Option<usize>,
+    /// The name of the samples of that kind.
+    current: Option<SampleName>,
+    /// Whether anything can happen to them.
+    is_touched: bool,
     /// Fates by kind and by the values that decide.
     fates: HashMap<Box<[u8]>, Fate>,
     key: Vec<u8>,
     /// Counts so far.
     pub counts: ShapedCounts,
 }
+
+/// A name in a text: its family's number, and its length. A family has no two names of one length.
+type SampleName = (usize, usize);
 
 /// Samples of one class, with labels of the same names.
 struct SampleKind {
@@ -108,7 +115,9 @@ impl<'t, 's> Memory<'t, 's> {
             classes: HashMap::new(),
             by_names: HashMap::new(),
             kinds: Vec::new(),
+            kind: None,
             current: None,
+            is_touched: false,
             fates: HashMap::new(),
             key: Vec::new(),
             counts: ShapedCounts::default(),
@@ -117,26 +126,37 @@ impl<'t, 's> Memory<'t, 's> {
 
     /// Notes that the cache was filled with labels that can have other names.
     pub(super) fn note_other_labels(&mut self) {
+        self.kind = None;
         self.current = None;
     }
 
-    /// The form for a sample whose labels are in the cache. The inner `None` is for a sample that
-    /// is dropped, the outer one for a text that must be shaped before it is parsed.
+    /// Whether samples with this name and the labels in the cache are known to stay as they are.
     #[inline]
+    pub(super) fn passes(&self, name: SampleName) -> bool {
+        !self.is_touched && self.current == Some(name)
+    }
+
+    /// The form for a sample whose labels are in the cache, and that does not [pass](Self::passes).
+    /// The inner `None` is for a sample that is dropped, the outer one for a text that must be
+    /// shaped before it is parsed.
     pub(super) fn form(
         &mut self,
         cache: &mut LabelCache<'t>,
-        series: (&str, &'t str),
+        (family, name): ((usize, &str), &'t str),
         added: &[AddedLabel<'_>],
         limits: &TextLimits,
     ) -> Option<Option<usize>> {
-        let kind = match self.current {
-            Some((name, kind)) if name == series.1 => kind,
-            _ => self.kind(cache, series)?,
+        let (number, family) = family;
+        let current = Some((number, name.len()));
+        let kind = match self.kind {
+            Some(kind) if self.current == current => kind,
+            _ => self.kind(cache, (family, name))?,
         };
+        self.current = current;
         let SampleKind {
             is_touched, reads, ..
         } = &self.kinds[kind];
+        self.is_touched = *is_touched;
         if !is_touched {
             return Some(Some(PLAIN));
         }
@@ -149,7 +169,7 @@ impl<'t, 's> Memory<'t, 's> {
         }
         let fate = match self.fates.get(&*self.key) {
             Some(known) => *known,
-            None => self.find_out(cache, kind, series.1, added, limits)?,
+            None => self.find_out(cache, kind, name, added, limits)?,
         };
         self.counts.changed += fate.changed;
         if fate.form.is_none() {
@@ -169,6 +189,9 @@ impl<'t, 's> Memory<'t, 's> {
                 class
             }
         };
+        if let Some(kind) = self.kind.filter(|kind| self.kinds[*kind].class == class) {
+            return Some(kind);
+        }
         self.key.clear();
         self.key.extend_from_slice(&class.to_ne_bytes());
         for label in cache.names() {
@@ -196,7 +219,7 @@ impl<'t, 's> Memory<'t, 's> {
         if self.kinds[kind].is_touched && (0..cache.names().len()).any(has_none) {
             return None;
         }
-        self.current = Some((name, kind));
+        self.kind = Some(kind);
         Some(kind)
     }
 

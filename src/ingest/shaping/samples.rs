@@ -17,7 +17,7 @@ pub struct Samples<'s> {
 #[derive(Debug)]
 struct Class {
     touch: VerdictTouch,
-    /// The first step that drops the family.
+    /// The first step that drops all of them.
     drops_at: Option<usize>,
     /// What the rules of each step can do to them.
     screens: Vec<Arc<NameScreen>>,
@@ -45,18 +45,21 @@ impl Class {
 
 impl SampleShaper for Samples<'_> {
     fn class(&mut self, family: &str, name: &str) -> usize {
-        let steps = self.steps.iter();
-        let screens = steps
-            .clone()
-            .map(|step| step.screen.of_name(step.rules, name));
+        let screens = self.steps.iter();
+        let screens = screens.map(|step| step.screen.of_name(step.rules, name));
         let screens: Vec<Arc<NameScreen>> = screens.collect();
-        let touches = steps.clone().zip(&screens);
-        let touch = touches.map(|(step, screen)| step.touch(family, screen));
+        let touches = self.steps.iter().zip(&screens);
+        let touches = touches.map(|(step, screen)| step.touch(family, screen));
+        let (mut touch, mut drops_at) = (VerdictTouch::Never, None);
+        for (at, of_step) in touches.enumerate() {
+            if of_step == VerdictTouch::Drop && drops_at.is_none() {
+                drops_at = Some(at);
+            }
+            touch = touch.max(of_step);
+        }
         let class = Class {
-            touch: touch.max().unwrap_or(VerdictTouch::Never),
-            drops_at: steps
-                .clone()
-                .position(|step| !step.keeps(&unescape(family))),
+            touch,
+            drops_at,
             screens,
         };
         let mut known = self.classes.iter().take(COMPARED);

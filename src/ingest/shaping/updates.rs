@@ -63,7 +63,8 @@ impl Shaping<'_> {
                 stats.dropped.add(1);
                 return Ok(false);
             }
-            if step.added.is_empty() && step.screen.touch(step.rules, &name) == Touch::Never {
+            let screen = step.screen.of_name(step.rules, &name);
+            if step.added.is_empty() && screen.touch == Touch::Never {
                 continue;
             }
             let mut set = LabelSet::new();
