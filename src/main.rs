@@ -308,8 +308,8 @@ fn relabel(stages: &[Stage<'_>]) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let problems = relabel::tool::show(stages, &mut io::stdin().lock(), &mut out)?;
     out.flush()?;
-    for (line, problem) in &problems {
-        eprintln!("line {line} of the text: {problem}");
+    for problem in &problems {
+        eprintln!("{problem}");
     }
     anyhow::ensure!(
         problems.is_empty(),

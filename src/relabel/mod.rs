@@ -8,7 +8,7 @@
 //!
 //! - [`settings`]: a rule as it is written, and what makes it valid;
 //! - [`yaml`]: lists of rules in Prometheus' own form;
-//! - [`labels`]: the labels of one series;
+//! - [`labels`]: the labels of one series; [`bounds`]: how large rules can make them;
 //! - [`pattern`]: regular expressions, and what captures they find;
 //! - [`go_syntax`]: translates regular expressions of Go;
 //! - [`template`]: replacements with `$1` and `${name}`;
@@ -18,6 +18,7 @@
 //! Source of the behaviour:
 //! <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#relabel_config>.
 
+mod bounds;
 pub mod go_syntax;
 mod labels;
 mod pattern;
@@ -42,6 +43,7 @@ pub use settings::{Action, MAX_RULES, RuleSettings, RulesFile, take, take_file};
 pub use touch::{NameScreen, Screen, Touch};
 pub use yaml::YamlError;
 
+use bounds::write;
 use pattern::Pattern;
 use template::Template;
 
@@ -172,24 +174,24 @@ impl Rule {
     pub fn apply(&self, labels: &mut LabelSet<'_>) -> bool {
         let target = &self.settings.target_label;
         match self.settings.action {
-            Action::Replace => self.replace(labels),
+            Action::Replace => return self.replace(labels),
             Action::Keep => return self.pattern.is_match(&self.value(labels)),
             Action::Drop => return !self.pattern.is_match(&self.value(labels)),
             Action::KeepEqual => return *labels.get(target) == *self.value(labels),
             Action::DropEqual => return *labels.get(target) != *self.value(labels),
             Action::Lowercase => {
                 let value = self.value(labels).to_lowercase();
-                labels.set(target.clone(), value);
+                return write(labels, target.clone(), value);
             }
             Action::Uppercase => {
                 let value = self.value(labels).to_uppercase();
-                labels.set(target.clone(), value);
+                return write(labels, target.clone(), value);
             }
             Action::HashMod => {
                 let hash = hash(&self.value(labels)) % self.settings.modulus;
-                labels.set(target.clone(), hash.to_string());
+                return write(labels, target.clone(), hash.to_string());
             }
-            Action::LabelMap => self.map_labels(labels),
+            Action::LabelMap => return self.map_labels(labels),
             Action::LabelDrop => labels.retain(|name| !self.pattern.is_match(name)),
             Action::LabelKeep => labels.retain(|name| self.pattern.is_match(name)),
         }
@@ -208,48 +210,46 @@ impl Rule {
         }
     }
 
-    fn replace(&self, labels: &mut LabelSet<'_>) {
+    fn replace(&self, labels: &mut LabelSet<'_>) -> bool {
         let value = self.value(labels);
         let (target, result) = match (self.target.literal(), self.replacement.literal()) {
             // Captures cost more than a match.
             (Some(target), Some(result)) if self.pattern.is_match(&value) => {
                 (Cow::Borrowed(target), Cow::Borrowed(result))
             }
-            (Some(_), Some(_)) => return,
+            (Some(_), Some(_)) => return true,
             _ => {
                 let Some(captures) = self.pattern.captures(&value) else {
-                    return;
+                    return true;
                 };
                 let result = self.replacement.expand(&captures);
                 (self.target.expand(&captures), result)
             }
         };
         if target.is_empty() || labels.get(&target) == result {
-            return;
+            return true;
         }
         let (target, result) = (target.into_owned(), result.into_owned());
-        labels.set(target, result);
+        write(labels, target, result)
     }
 
-    fn map_labels(&self, labels: &mut LabelSet<'_>) {
+    fn map_labels(&self, labels: &mut LabelSet<'_>) -> bool {
         if !labels.iter().any(|(name, _)| self.pattern.is_match(name)) {
-            return;
+            return true;
         }
         // If several labels get the same new name, the last by old name wins.
         labels.sort();
-        let mapped: Vec<(String, String)> = labels
-            .iter()
-            .filter_map(|(name, value)| {
-                let captures = self.pattern.captures(name)?;
-                let target = self.replacement.expand(&captures).into_owned();
-                Some((target, value.to_owned()))
-            })
-            .collect();
-        for (name, value) in mapped {
-            if !name.is_empty() {
-                labels.set(name, value);
+        let before = labels.clone();
+        for (name, value) in before.iter() {
+            let Some(captures) = self.pattern.captures(name) else {
+                continue;
+            };
+            let target = self.replacement.expand(&captures).into_owned();
+            if !target.is_empty() && !write(labels, target, value.to_owned()) {
+                return false;
             }
         }
+        true
     }
 }
 

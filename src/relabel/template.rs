@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::bounds::MAX_SERIES;
 use super::pattern::Captures;
 
 /// A replacement that was parsed once.
@@ -68,7 +69,17 @@ impl Template {
         match self.0.as_slice() {
             [] => Cow::Borrowed(""),
             [one] => Cow::Borrowed(one.text(&capture)),
-            pieces => Cow::Owned(pieces.iter().map(|piece| piece.text(&capture)).collect()),
+            pieces => {
+                let mut text = String::new();
+                for piece in pieces {
+                    if text.len() > MAX_SERIES {
+                        // No result of this length is accepted.
+                        break;
+                    }
+                    text.push_str(piece.text(&capture));
+                }
+                Cow::Owned(text)
+            }
         }
     }
 }

@@ -6,7 +6,8 @@ use std::io::{self, BufRead, Read as _, Write};
 
 use super::{LabelSet, NAME_LABEL, Rule, Rules};
 use crate::exposition::{
-    InputFormat, Kind, Labels, ParsedLine, Parser, is_component, labels_text, unescape,
+    InputFormat, Kind, Labels, ParseError, ParsedLine, Parser, is_component, is_plain_name,
+    labels_text, unescape, write_label_value,
 };
 
 /// The longest line, in bytes.
@@ -46,8 +47,7 @@ pub fn stages<'r>(rules: &'r Rules, prefix: &str) -> Vec<Stage<'r>> {
 }
 
 /// Reads a text in Prometheus' format, and writes each series with the result of each stage. Stages
-/// that change nothing are left out. Returns the numbers of the lines that cannot be read, and what
-/// is wrong with them.
+/// that change nothing are left out. Returns what is wrong with the lines that cannot be read.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn show(
     stages: &[Stage<'_>],
     text: &mut impl BufRead,
     out: &mut impl Write,
-) -> io::Result<Vec<(usize, String)>> {
+) -> io::Result<Vec<ParseError>> {
     let mut problems = Vec::new();
     let mut kinds: HashMap<String, Kind> = HashMap::new();
     let mut bytes = Vec::new();
@@ -81,7 +81,10 @@ pub fn show(
                 kinds.insert(name.to_owned(), kind);
             }
             Ok(_) => {}
-            Err(problem) => problems.push((number, problem.to_string())),
+            Err(problem) => problems.push(ParseError {
+                line: number,
+                ..problem
+            }),
         }
     }
     Ok(problems)
@@ -136,14 +139,40 @@ fn series_text(labels: &LabelSet<'_>) -> String {
     let others = labels_text(&others);
     match (name, others.as_str()) {
         ("", others) => format!("{{{others}}} (without a name)"),
-        (name, "") => name.to_owned(),
-        (name, others) => format!("{name}{{{others}}}"),
+        (name, "") if is_plain_name(name) => name.to_owned(),
+        (name, others) if is_plain_name(name) => format!("{name}{{{others}}}"),
+        (name, others) => {
+            let mut series = String::from("{\"");
+            write_label_value(&mut series, name);
+            series.push_str(if others.is_empty() { "\"" } else { "\"," });
+            series + others + "}"
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is shown for a text.
+    fn shown(rules: &str, text: &str) -> String {
+        let rules = Rules::parse_yaml(rules).unwrap();
+        let mut out = Vec::new();
+        let problems = show(&stages(&rules, ""), &mut text.as_bytes(), &mut out).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn unusual_names_are_shown_as_they_are_exposed() {
+        let rules = "- {action: labeldrop, regex: a}\n- {source_labels: [b.c], regex: '2', \
+                     target_label: __name__, replacement: \"x\\n\\\"\"}\n";
+        assert_eq!(
+            shown(rules, "{\"é.x\",a=\"1\"} 5\nm{\"b.c\"=\"2\"} 1\n"),
+            "{\"é.x\",a=\"1\"} 5\n  rule 1 (labeldrop): {\"é.x\"}\nm{\"b.c\"=\"2\"} 1\n  \
+             rule 2 (replace): {\"x\\n\\\"\",\"b.c\"=\"2\"}\n"
+        );
+    }
 
     #[test]
     fn each_rule_that_changes_something_is_shown() {
@@ -161,7 +190,11 @@ mod tests {
              rule 5 (replace): {b=\"x \\\"m\\\"\",c=\"2\"} (without a name)\n\
              gone 5 7\n  rule 3 (replace): gone{b=\"x \\\"gone\\\"\"}\n  rule 4 (drop): dropped\n"
         );
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].0, 4);
+        assert!(
+            problems[0].starts_with("line 4, column 5: expected "),
+            "{problems:?}"
+        );
     }
 }

@@ -77,7 +77,7 @@ fn mistakes_in_rules_and_in_the_text_have_their_lines() {
     fs::write(dir.path().join("rules.yml"), "[]\n").unwrap();
     let output = run(dir.path(), &["--rules", "rules.yml"], "a 1\nb x\n");
     assert_eq!(text_of(&output.stdout), "a 1\n");
-    assert!(text_of(&output.stderr).starts_with("line 2 of the text: "));
+    assert!(text_of(&output.stderr).starts_with("line 2, column "));
     assert_eq!(output.status.code(), Some(1));
 }
 
