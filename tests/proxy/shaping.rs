@@ -158,6 +158,36 @@ fn operations_are_shaped() {
 }
 
 #[test]
+fn limits_of_operations_apply_to_shaped_series() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ops.sock");
+    let proxy = start(
+        "verbatim",
+        &format!(
+            "[[shape]]\nmetric_relabel = [{{ source_labels = [\"a\"], target_label = \"a\", replacement = \"$1$1\" }}]\n\
+             [operations]\nunix_sockets = [{socket:?}]\nmax_labels = 2\n"
+        ),
+    );
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let long = "v".repeat(3000);
+    let sent = format!("m:1|c|#a:1\nm:1|c|#a:1,b:2\nm:1|c|#a:{long}\n");
+    stream.write_all(sent.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let answers = std::io::read_to_string(stream).unwrap();
+    assert_eq!(
+        answers,
+        "error: message 2: after shaping ([[shape]]), the series has 3 labels, and the limit is 2 \
+         (operations.max_labels)\n\
+         error: message 3: after shaping ([[shape]]), the name, or a label's name or value, has \
+         more than 4096 bytes (operations.max_label_length)\n"
+    );
+    eventually(
+        || lines(&proxy),
+        |lines| lines.iter().any(|line| line == "m{a=\"11\",env=\"eu\"} 1"),
+    );
+}
+
+#[test]
 fn listeners_have_entries_of_their_own() {
     let bench = bench("");
     let proxy = &bench.proxy;

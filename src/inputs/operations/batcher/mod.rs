@@ -369,10 +369,8 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         let stats = &self.processor.shapes.stats;
         let kept = self.shaping.apply_to_series(&mut series, stats);
         let kept = kept.map_err(|problem| Rejection::new(Reason::BadSeries, problem))?;
-        if kept && self.processor.translator.is_reserved(family) {
-            let problem =
-                format!("{family} is a name of the proxy's own metrics (shape.metric_relabel)");
-            return Err(Rejection::new(Reason::ReservedName, problem));
+        if kept {
+            self.processor.translator.check_shaped(family, labels)?;
         }
         Ok(kept)
     }

@@ -15,7 +15,7 @@ use super::rejection::Rejection;
 use super::statsd::events::{Notice, NoticeKind};
 use super::statsd::{self, Field, MetricType, StatsdLine, TagStyles, ValueReader};
 use crate::event::{Draft, EventKind};
-use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
+use crate::exposition::{Kind, LabelText, is_plain_name, unescape, write_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update, ValueChange};
 use crate::telemetry::{LoadedMapping, OWN_PREFIX};
@@ -153,7 +153,7 @@ impl Translator {
     }
 
     /// Whether a name is one of the proxy's own metrics.
-    pub(super) fn is_reserved(&self, name: &str) -> bool {
+    fn is_reserved(&self, name: &str) -> bool {
         self.own_metrics && name.starts_with(OWN_PREFIX)
     }
 
@@ -468,6 +468,37 @@ impl Translator {
             let problem =
                 format!("{name} is reserved for the proxy's own metrics (exporter.own_metrics)");
             return Err(Rejection::new(Reason::ReservedName, problem));
+        }
+        Ok(())
+    }
+
+    /// Checks a series that was shaped. Its name and labels are escaped.
+    pub(super) fn check_shaped(&self, family: &str, labels: &LabelText) -> Result<(), Rejection> {
+        let LabelLimits { count, length } = self.limits;
+        if self.is_reserved(family) {
+            let problem =
+                format!("{family} is a name of the proxy's own metrics (shape.metric_relabel)");
+            return Err(Rejection::new(Reason::ReservedName, problem));
+        }
+        let is_long = |text: &str| unescape(text).len() > length;
+        if is_long(family)
+            || labels
+                .iter()
+                .any(|it| is_long(it.name) || is_long(it.value))
+        {
+            let problem = format!(
+                "after shaping ([[shape]]), the name, or a label's name or value, has more than \
+                 {length} bytes (operations.max_label_length)"
+            );
+            return Err(Rejection::new(Reason::BadLabels, problem));
+        }
+        let labels = labels.iter().count();
+        if labels > count {
+            let problem = format!(
+                "after shaping ([[shape]]), the series has {labels} labels, and the limit is \
+                 {count} (operations.max_labels)"
+            );
+            return Err(Rejection::new(Reason::BadLabels, problem));
         }
         Ok(())
     }
