@@ -115,7 +115,7 @@ struct FastPath<'t, 'n, H> {
     /// Line number, from 1.
     line: usize,
     /// What happens to samples, if they are shaped.
-    shaped: Option<Memory<'t, 'n>>,
+    shaped: Option<Memory<'n>>,
     /// The family of the last metadata, and how many samples were kept and dropped before it.
     head: Option<(usize, usize, u64)>,
     /// New names of renamed families.

@@ -70,9 +70,10 @@ const MAX_KINDS: usize = 4096;
 const MAX_FATES: usize = 512;
 
 /// Remembers what happens to the samples of a text.
-pub(super) struct Memory<'t, 's> {
+pub(super) struct Memory<'s> {
     shaper: &'s mut (dyn SampleShaper + 's),
-    classes: HashMap<&'t str, usize>,
+    /// The classes of the names of the last family.
+    classes: Vec<(SampleName, usize)>,
     /// Indices in `kinds`, by class and names of labels.
     by_names: HashMap<Box<[u8]>, usize>,
     kinds: Vec<SampleKind>,
@@ -108,11 +109,11 @@ struct Fate {
     form: Option<usize>,
 }
 
-impl<'t, 's> Memory<'t, 's> {
+impl<'s> Memory<'s> {
     pub(super) fn new(shaper: &'s mut (dyn SampleShaper + 's)) -> Self {
         Memory {
             shaper,
-            classes: HashMap::new(),
+            classes: Vec::new(),
             by_names: HashMap::new(),
             kinds: Vec::new(),
             kind: None,
@@ -141,18 +142,18 @@ impl<'t, 's> Memory<'t, 's> {
     /// shaped before it is parsed.
     pub(super) fn form(
         &mut self,
-        cache: &mut LabelCache<'t>,
-        (family, name): ((usize, &str), &'t str),
+        cache: &mut LabelCache<'_>,
+        (family, name): ((usize, &str), &str),
         added: &[AddedLabel<'_>],
         limits: &TextLimits,
     ) -> Option<Option<usize>> {
         let (number, family) = family;
-        let current = Some((number, name.len()));
+        let current = (number, name.len());
         let kind = match self.kind {
-            Some(kind) if self.current == current => kind,
-            _ => self.kind(cache, (family, name))?,
+            Some(kind) if self.current == Some(current) => kind,
+            _ => self.kind(cache, current, (family, name))?,
         };
-        self.current = current;
+        self.current = Some(current);
         let SampleKind {
             is_touched, reads, ..
         } = &self.kinds[kind];
@@ -180,12 +181,19 @@ impl<'t, 's> Memory<'t, 's> {
     }
 
     /// The kind of a sample whose name or whose labels' names differ from those before.
-    fn kind(&mut self, cache: &LabelCache<'t>, (family, name): (&str, &'t str)) -> Option<usize> {
-        let class = match self.classes.get(name) {
-            Some(known) => *known,
+    fn kind(
+        &mut self,
+        cache: &LabelCache<'_>,
+        current: SampleName,
+        (family, name): (&str, &str),
+    ) -> Option<usize> {
+        self.classes.retain(|((family, _), _)| *family == current.0);
+        let known = self.classes.iter().find(|(known, _)| *known == current);
+        let class = match known {
+            Some((_, class)) => *class,
             None => {
                 let class = self.shaper.class(family, name);
-                self.classes.insert(name, class);
+                self.classes.push((current, class));
                 class
             }
         };
@@ -227,9 +235,9 @@ impl<'t, 's> Memory<'t, 's> {
     #[cold]
     fn find_out(
         &mut self,
-        cache: &mut LabelCache<'t>,
+        cache: &mut LabelCache<'_>,
         kind: usize,
-        name: &'t str,
+        name: &str,
         added: &[AddedLabel<'_>],
         limits: &TextLimits,
     ) -> Option<Fate> {
