@@ -13,7 +13,8 @@ use bench::client::{Body, Client};
 use bench::figures::{median, wait_for_quiet};
 use bench::payload::{app_text, capnp_message};
 use bench::proxy::Proxy;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::crypto::ring;
+use rustls::{CipherSuite, ClientConfig, RootCertStore, SupportedCipherSuite};
 
 use crate::{Pair, SERIES};
 
@@ -33,7 +34,14 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
     )?;
     let mut roots = RootCertStore::empty();
     roots.add(certificate.cert.der().clone())?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    // In the order of Prometheus, and so of Go: 128 bits first.
+    let mut provider = ring::default_provider();
+    let is_128_bit =
+        |suite: &SupportedCipherSuite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| !is_128_bit(suite));
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
