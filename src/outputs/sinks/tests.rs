@@ -466,6 +466,21 @@ async fn a_batch_goes_on_while_the_one_before_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_failure_of_the_last_batch_counts_after_the_stop() {
+    let time = Duration::from_secs(5);
+    let answers = [1, 2].map(|times| Answer::UnderWay(times * time, vec![Verdict::Again; 3]));
+    let bench = bench(LIMITS, answers);
+    bench.handle.push((1..=6).collect()).unwrap();
+    bench.batches(2).await;
+    bench.stop.cancel();
+    let stats = Arc::clone(&bench.stats);
+    let (batches, _) = bench.end().await;
+    assert_eq!(batches, [[1, 2, 3], [4, 5, 6]]);
+    assert_eq!(stats.health().failures, 2);
+    assert_eq!(stats.dropped(DropReason::Shutdown), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn batches_that_overlap_are_dropped_at_the_deadline() {
     let answers = vec![Answer::UnderWay(2 * DRAIN, vec![Verdict::Taken; 3]); 2];
     let bench = bench(LIMITS, answers);
