@@ -1,18 +1,22 @@
-//! Bounds on what rules write to the labels of a series, which they could double again and again.
+//! Bounds on the labels that rules write. Without them, a few rules that double a label could
+//! exhaust memory.
 
 use super::LabelSet;
 
-/// Maximum size of a series that rules write to, in bytes. One that would become larger is dropped.
+/// Maximum size in bytes of the labels of a series that rules write to. A series that would
+/// become larger is dropped.
 pub const MAX_SERIES: usize = 4 << 20;
 
-/// Maximum number of its labels.
+/// Maximum number of labels of such a series.
 const MAX_LABELS: usize = 4096;
 
 /// Sets a label, unless the series then becomes too large. Returns whether to keep the series.
 pub fn write(labels: &mut LabelSet<'_>, name: String, value: String) -> bool {
     let size = labels.iter().map(|(name, value)| name.len() + value.len());
-    let size = size.sum::<usize>() + name.len() + value.len() - labels.get(&name).len();
-    let is_small = labels.len() < MAX_LABELS && size <= MAX_SERIES;
+    let before = labels.get(&name);
+    let size = size.sum::<usize>() + name.len() + value.len() - before.len();
+    let has_room = labels.len() < MAX_LABELS || !before.is_empty();
+    let is_small = has_room && size <= MAX_SERIES;
     if is_small || value.is_empty() {
         labels.set(name, value);
         return true;
@@ -57,5 +61,15 @@ mod tests {
         let mut labels = LabelSet::from_iter([(NAME_LABEL, "m"), ("a", &value)]);
         assert!(Rules::parse_yaml(rules).unwrap().apply(&mut labels));
         assert_eq!(labels, LabelSet::from_iter([(NAME_LABEL, "m"), ("b", "x")]));
+    }
+
+    #[test]
+    fn a_series_with_the_maximum_of_labels_can_change_but_not_grow() {
+        let names: Vec<String> = (0..MAX_LABELS).map(|number| format!("l{number}")).collect();
+        let mut labels: LabelSet<'_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        assert!(write(&mut labels, "l7".to_owned(), "2".to_owned()));
+        assert_eq!(labels.get("l7"), "2");
+        assert!(!write(&mut labels, "more".to_owned(), "2".to_owned()));
+        assert_eq!(labels.len(), MAX_LABELS);
     }
 }
