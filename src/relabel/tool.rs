@@ -154,7 +154,7 @@ fn series_text(labels: &LabelSet<'_>) -> String {
 mod tests {
     use super::*;
 
-    /// What is shown for a text.
+    /// The output for a text.
     fn shown(rules: &str, text: &str) -> String {
         let rules = Rules::parse_yaml(rules).unwrap();
         let mut out = Vec::new();

@@ -76,7 +76,7 @@ impl Screen {
         };
         let of_any = |rule: &Rule| (!asks_for_name(rule)).then(|| rule.touch("m"));
         let of_any: Vec<Option<Touch>> = rules.iter().map(of_any).collect();
-        // Whatever the name of a series, rules ask for no other labels than these.
+        // Labels that rules can read or write, for series of any name.
         let mut needles: Vec<String> = Vec::new();
         let mut is_open = false;
         for rule in rules.iter() {

@@ -374,7 +374,7 @@ for address in sys.argv[1:]:
     counting.come_to(&[("php_total", 1.0), ("python_total", 2.0)]);
 }
 
-/// Whatever goes wrong, a page that counts goes on, and prints nothing about it.
+/// Failures to count neither stop a page nor print anything into it.
 #[test]
 fn phps_class_never_fails_a_page() {
     if !tools::here(&[Tool::PhpSockets]) {

@@ -167,7 +167,7 @@ fn a_key_is_remembered_though_what_it_added_is_deleted() {
     assert_eq!(proxy.metrics(), "");
 }
 
-/// Operations count in the same families, and sets are told of a deletion.
+/// Deleting a family that operations write to also empties its sets.
 #[test]
 fn what_operations_count_is_deleted_too() {
     let bench = bench("");

@@ -342,8 +342,8 @@ fn each_series_expires_on_its_own() {
     assert_eq!(bench.proxy.sample("m{a=\"1,b=2\"}"), Some(1.0));
 }
 
-/// In metrics-server, the receiver overwrites the source labels, and the sender overwrites
-/// `instance`, whatever the settings.
+/// In metrics-server, the receiver overwrites the source labels, and the sender always overwrites
+/// `instance`.
 #[test]
 fn source_labels_are_kept_along_a_chain() {
     let far = bench("source_labels = true\nextra_labels = { instance = \"far\" }\n");

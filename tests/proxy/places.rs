@@ -1,4 +1,4 @@
-//! Places for connections: which are kept, which are closed, and who is told.
+//! Limits on connections: which ones are kept, which are closed, and which get an error.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -30,18 +30,18 @@ pub struct KnownText {
     memory: KeptMemory,
 }
 
-/// Memory of the samples of long texts. The allocator returns free memory to the system soon, and
-/// the page faults of new memory take a good part of the time of a poll.
+/// Memory for the samples of long texts, reused from text to text. The allocator returns free
+/// memory to the system soon, and page faults for new memory would take much of a poll's time.
 #[derive(Debug, Default)]
 struct KeptMemory {
     /// The samples of each family of the last text, which are in use.
     last: Vec<Bytes>,
-    /// Those of the text before. The next text is written over those that nothing else holds.
+    /// The samples of the text before. The next text overwrites those that are not in use.
     before: Vec<Bytes>,
 }
 
-/// Memory is kept of texts whose families have so many bytes on average. For smaller ones, the
-/// list would take more than a few percent of it.
+/// Memory is kept for texts whose families average at least this many bytes. With smaller
+/// families, the list of buffers itself would take more than a few percent.
 const LARGE_FAMILY: usize = 1024;
 
 /// After this many texts in a row with other lines, lines are remembered rarely: this takes a

@@ -211,8 +211,8 @@ impl DatagramBuffer {
         }
     }
 
-    /// Replaces the content with the datagrams that have arrived. Fails with `WouldBlock`
-    /// if there are none.
+    /// Replaces the content with the datagrams that have arrived. The error is `WouldBlock`
+    /// if none have.
     fn fill(&mut self, socket: RawFd) -> io::Result<()> {
         self.datagrams.clear();
         if self.with_senders {

@@ -535,7 +535,7 @@ fn error_line(rejection: &Rejection) -> Vec<u8> {
 }
 
 /// Writes the last lines to a sender that is turned away, and closes the connection.
-/// Whatever arrives meanwhile is discarded: closing with unread bytes could lose the lines.
+/// Data that still arrives is discarded: closing with unread bytes could lose the lines.
 async fn turn_away<S>(stream: &mut S, lines: &[u8])
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -14,23 +14,23 @@ use bytes::Bytes;
 use crate::clock::tick;
 use crate::net::{BudgetShare, MemoryBudget};
 
-/// The least capacity that is kept. The allocator keeps smaller pieces itself.
+/// The minimum capacity of a kept buffer. The allocator keeps smaller ones itself.
 pub const LEAST: usize = 256 << 10;
 
-/// The most bytes that are kept of all targets.
+/// The limit on bytes of buffers that wait for their next use.
 const MOST: usize = 32 << 20;
 
-/// The most bytes of samples that all targets keep to write over.
+/// The limit on bytes of samples that all targets together keep to overwrite.
 const MOST_SAMPLES: usize = 32 << 20;
 
-/// The budget of these bytes.
+/// The budget for these samples.
 static SAMPLES: LazyLock<Arc<MemoryBudget>> =
     LazyLock::new(|| Arc::new(MemoryBudget::new(MOST_SAMPLES, Arc::default())));
 
-/// At most 1/16 of a buffer may stay unused.
+/// The part of a buffer that may stay unused: 1/16.
 const UNUSED_SHARE: usize = 16;
 
-/// Room for a next text that is a little longer: 1/64.
+/// Spare room for a next text that is a little longer: 1/64.
 const GROWTH_SHARE: usize = 64;
 
 static KEPT: Mutex<Kept> = Mutex::new(Kept {
@@ -42,7 +42,7 @@ static KEPT: Mutex<Kept> = Mutex::new(Kept {
 #[derive(Debug)]
 struct Kept {
     buffers: VecDeque<(Vec<u8>, Instant)>,
-    /// Their capacities together.
+    /// The sum of their capacities.
     bytes: usize,
 }
 
@@ -89,7 +89,7 @@ impl Kept {
     }
 }
 
-/// What the samples that a target keeps take of the budget.
+/// An empty share of the budget, for the samples that one target keeps.
 pub fn share() -> BudgetShare {
     BudgetShare::new(&SAMPLES)
 }
@@ -99,8 +99,8 @@ pub fn fits(capacity: usize, length: usize) -> bool {
     (length..=length + length / UNUSED_SHARE).contains(&capacity)
 }
 
-/// An empty buffer for `length` bytes, which is one that was kept if one fits. Memory that is
-/// not filled takes no place.
+/// Returns an empty buffer for `length` bytes: a kept one if one fits, or a new one, which takes
+/// no physical memory until it is filled.
 pub fn take(length: usize) -> Vec<u8> {
     match length < LEAST {
         true => Vec::with_capacity(length),
@@ -119,7 +119,7 @@ pub fn keep(body: Bytes) {
     }
 }
 
-/// Frees what was not used for `age`, as that of removed targets.
+/// Frees buffers that were not used for `age`, such as those of removed targets.
 pub fn drop_unused(age: Duration) {
     kept().drop_unused(age, tick());
 }

@@ -116,7 +116,7 @@ pub struct PolledTarget {
     last: Option<Result<(), Reason>>,
     /// The lines of the last text, if it was parsed.
     known: KnownText,
-    /// What its memory takes of the limit.
+    /// The share of the limit on kept memory that this target uses.
     kept: BudgetShare,
     /// Cancelled when the program stops.
     stop: CancellationToken,

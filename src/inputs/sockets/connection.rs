@@ -446,8 +446,8 @@ fn charge_message(account: &Account) -> bool {
     account.check(now).is_err()
 }
 
-/// Identifies the sender of a connection. A sender without the role is told so when its
-/// first message is rejected.
+/// Identifies the sender of a connection. A sender without the role learns it from the
+/// rejection of its first message.
 fn author(service: &Service, caller: &Caller) -> Author {
     let scope = service.access.authorize_connection(Role::Write, caller);
     Author {

@@ -42,7 +42,7 @@ pub struct Family<'b> {
 pub struct Item<'b> {
     /// In the order sent, possibly with duplicate names.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
-    /// A single number is [`MetricValue::Untyped`], whatever the kind of the family.
+    /// A single number is [`MetricValue::Untyped`] in families of every kind.
     pub value: Option<MetricValue>,
 }
 

@@ -15,7 +15,7 @@ use crate::telemetry::clip_to;
 /// of metrics.
 const LONGEST_NAME: usize = 128;
 
-/// The limit on alerts of one webhook that are told apart by name and status.
+/// The limit on different alerts of one webhook, by name and status.
 const MOST_ALERTS: usize = 100;
 
 /// The format of a body.

@@ -96,7 +96,7 @@ fn a_lifetime_continues_while_the_program_does_not_run() {
         (restored.sections, restored.series, expired),
         (1, 1, (1, 2))
     );
-    // Storage is told of removals only.
+    // The only changes to store are removals.
     let changes: Vec<Record> = other.take_changes(later).collect();
     let names: Vec<String> = changes
         .iter()
