@@ -24,7 +24,9 @@ fn go_names_the_functions_of_a_profile() {
         let asked = scope.spawn(move || {
             let url = format!("http://{push}/debug/pprof/profile?seconds=3");
             run(Command::new("go")
-                .args(["tool", "pprof", "-top", "-cum", "-nodecount=1000", &url])
+                .args(["tool", "pprof", "-top", "-cum", "-nodecount=1000"])
+                // Reading the names from a debug build takes seconds: a release needs 0.2 s.
+                .args(["-timeout", "120", &url])
                 .env("PPROF_TMPDIR", dir)
                 .env("GOFLAGS", ""))
         });
