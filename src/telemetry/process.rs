@@ -2,9 +2,11 @@
 //! available, as without `/proc`, is `None`.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
+use rustix::param::page_size;
 
 /// Resource use of this process.
 #[derive(Debug, Default)]
@@ -24,33 +26,48 @@ pub struct Process {
 }
 
 impl Process {
-    /// Reads all values.
+    /// Reads all values. Each scrape does, so it uses what the system has at hand: the files
+    /// that list everything take as long as the rest of a small scrape.
     pub fn read() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let (virtual_bytes, resident_bytes) = memory(&statm, page_size() as u64);
         Process {
             cpu_seconds: getrusage(UsageWho::RUSAGE_SELF).ok().map(|usage| {
                 let micros =
                     usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
                 micros as f64 / 1e6
             }),
-            resident_bytes: field(&status, "VmRSS:").map(|kilobytes| kilobytes * 1024),
-            virtual_bytes: field(&status, "VmSize:").map(|kilobytes| kilobytes * 1024),
-            // One of them is the directory that is being read.
-            open_fds: fs::read_dir("/proc/self/fd")
-                .ok()
-                .map(|entries| (entries.count() as u64).saturating_sub(1)),
+            resident_bytes,
+            virtual_bytes,
+            open_fds: open_fds(),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE)
                 .ok()
                 .map(|(soft, _)| soft),
-            threads: field(&status, "Threads:"),
+            // A directory has a link for itself, one from its parent, and one from each
+            // directory in it: here, one for each thread.
+            threads: fs::metadata("/proc/self/task")
+                .ok()
+                .and_then(|task| task.nlink().checked_sub(2)),
         }
     }
 }
 
-/// The number after `name` in the text of `/proc/self/status`.
-fn field(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with(name))?;
-    line[name.len()..].split_whitespace().next()?.parse().ok()
+/// Virtual and resident bytes, of the text of `/proc/self/statm`.
+fn memory(statm: &str, page_size: u64) -> (Option<u64>, Option<u64>) {
+    let mut pages = statm.split_whitespace().map(str::parse::<u64>);
+    let mut bytes = || Some(pages.next()?.ok()? * page_size);
+    (bytes(), bytes())
+}
+
+/// The number of open file descriptors: since Linux 6.2 the size of the directory of them, before
+/// that the number of its entries.
+fn open_fds() -> Option<u64> {
+    const DIRECTORY: &str = "/proc/self/fd";
+    match fs::metadata(DIRECTORY).ok()?.len() {
+        // One of the entries is the directory that is being read.
+        0 => Some((fs::read_dir(DIRECTORY).ok()?.count() as u64).saturating_sub(1)),
+        count => Some(count),
+    }
 }
 
 #[cfg(test)]
@@ -58,11 +75,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_in_the_status_text() {
-        let status = "Name:\tx\nVmRSS:\t   1234 kB\nThreads:\t7\n";
-        assert_eq!(field(status, "VmRSS:"), Some(1234));
-        assert_eq!(field(status, "Threads:"), Some(7));
-        assert_eq!(field(status, "VmSize:"), None);
+    fn memory_is_found_in_the_text() {
+        let both = (Some(9 << 12), Some(4 << 12));
+        assert_eq!(memory("9 4 3 1 0 2 0\n", 1 << 12), both);
+        assert_eq!(memory("9", 1 << 12), (Some(9 << 12), None));
+        assert_eq!(memory("", 1 << 12), (None, None));
     }
 
     #[test]
@@ -72,8 +89,13 @@ mod tests {
         assert!(process.cpu_seconds.is_some());
         assert!(process.resident_bytes.unwrap() > 1 << 20);
         assert!(process.virtual_bytes.unwrap() > process.resident_bytes.unwrap());
-        assert!(process.open_fds.unwrap() >= 3);
+        // Other tests open and close files meanwhile.
+        let listed = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        assert!(process.open_fds.unwrap().abs_diff(listed) < 100);
         assert!(process.max_fds.unwrap() >= process.open_fds.unwrap());
-        assert!(process.threads.unwrap() >= 1);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let listed = status.lines().find_map(|it| it.strip_prefix("Threads:"));
+        let listed: u64 = listed.unwrap().trim().parse().unwrap();
+        assert!(process.threads.unwrap().abs_diff(listed) < 100);
     }
 }
