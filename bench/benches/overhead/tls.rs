@@ -20,6 +20,8 @@ use crate::{Pair, SERIES};
 
 /// 9.3 MB of text.
 const APPS: usize = 1_000;
+/// Apps that change before a scrape: 1 %.
+const CHANGED: usize = APPS / 100;
 const SCRAPES: usize = 40;
 
 pub fn measure(program: &Path, rounds: usize) -> Result<()> {
@@ -51,25 +53,28 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
     let plain = Proxy::start(program, 2, "")?;
     let secure = Proxy::start(program, 2, &more)?;
     for proxy in [&plain, &secure] {
-        for app in 0..APPS {
-            let app = format!("app{app:04}");
-            let mut stream = UnixStream::connect(&proxy.addresses.unix)?;
-            stream.write_all(&capnp_message(&app, &app_text(&app, SERIES, 0)))?;
-            stream.shutdown(Shutdown::Write)?;
-            stream.read_to_end(&mut Vec::new())?;
-        }
+        (0..APPS).try_for_each(|app| push(proxy, app, 0))?;
     }
-    let mut pairs = [Pair::default(), Pair::default()];
+    let mut version = 0;
+    // Text and gzip, without a change and with.
+    let kinds = [(false, 0), (false, CHANGED), (true, 0), (true, CHANGED)];
+    let mut pairs = [(); 4].map(|()| Pair::default());
     for _ in 0..rounds {
-        for (pair, gzip) in pairs.iter_mut().zip([false, true]) {
-            for with in [false, true] {
+        for (pair, (gzip, changed)) in pairs.iter_mut().zip(kinds) {
+            for (with, proxy) in [(false, &plain), (true, &secure)] {
+                let address = &proxy.addresses.http;
                 let mut client = match with {
-                    true => Client::connect_tls(&secure.addresses.http, config.clone())?,
-                    false => Client::connect(&plain.addresses.http)?,
+                    true => Client::connect_tls(address, config.clone())?,
+                    false => Client::connect(address)?,
                 };
                 wait_for_quiet()?;
                 let mut times = Vec::new();
-                for _ in 0..SCRAPES {
+                for scrape in 0..SCRAPES {
+                    version += 1;
+                    let apps = (0..changed).map(|at| (scrape + at * (APPS / CHANGED)) % APPS);
+                    for app in apps {
+                        push(proxy, app, version)?;
+                    }
                     let start = Instant::now();
                     client.get("/metrics", gzip, Body::Keep)?;
                     times.push(start.elapsed().as_secs_f64());
@@ -78,10 +83,20 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
             }
         }
     }
-    println!(
-        "\n| Scrape of 9.3 MB, nothing changed | plain | TLS | factor |\n| --- | ---: | ---: | ---: |"
-    );
-    pairs[0].print("text", "ms");
-    pairs[1].print("gzip", "ms");
+    println!("\n| Scrape of 9.3 MB | plain | TLS | factor |\n| --- | ---: | ---: | ---: |");
+    for (pair, (gzip, changed)) in pairs.iter().zip(kinds) {
+        let format = if gzip { "gzip" } else { "text" };
+        pair.print(&format!("{format}, {changed} of {APPS} apps changed"), "ms");
+    }
+    Ok(())
+}
+
+/// Pushes one version of an app's text.
+fn push(proxy: &Proxy, app: usize, version: u64) -> Result<()> {
+    let app = format!("app{app:04}");
+    let mut stream = UnixStream::connect(&proxy.addresses.unix)?;
+    stream.write_all(&capnp_message(&app, &app_text(&app, SERIES, version)))?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_to_end(&mut Vec::new())?;
     Ok(())
 }
