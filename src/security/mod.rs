@@ -28,5 +28,5 @@ pub use caller::Caller;
 pub use config::{Door, Web};
 pub use passwords::{HashError, hash_password};
 pub use role::Role;
-pub use rules::{FileProblem, Rules};
+pub use rules::{FileProblem, Rules, named_files};
 pub use scope::{Bounds, OutOfScope, Scope};

@@ -21,7 +21,6 @@ use crate::peer::Peer;
 use crate::settings::listen::SocketOwner;
 use crate::settings::network::Network;
 use crate::settings::pattern::Pattern;
-use crate::watched::FileState;
 
 /// The cost of the dummy hash if there are no users.
 const DEFAULT_COST: u32 = 10;
@@ -432,14 +431,11 @@ fn read(path: &Path) -> Result<String, String> {
     }
 }
 
-impl FileState {
-    /// The states of all files that the settings name, for the notice of changes.
-    pub fn of_web(web: &Web) -> Vec<FileState> {
-        let tokens = web.access.iter().filter_map(|entry| match &entry.who {
-            Who::TokenFile(path) => Some(path),
-            _ => None,
-        });
-        let files = web.config_file.iter().chain(tokens);
-        files.map(|path| FileState::of(path)).collect()
-    }
+/// All files that the settings name, so that changes to them are noticed.
+pub fn named_files(web: &Web) -> Vec<PathBuf> {
+    let tokens = web.access.iter().filter_map(|entry| match &entry.who {
+        Who::TokenFile(path) => Some(path),
+        _ => None,
+    });
+    web.config_file.iter().chain(tokens).cloned().collect()
 }

@@ -12,6 +12,7 @@ mod plan;
 mod source;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::clock::{self, Now};
 use crate::config::{Config, Loaded};
 use crate::context::{Context, ReloadOutcome, ReloadRequest};
 use crate::live::Live;
-use crate::security::{AccessError, Rules};
+use crate::security::{AccessError, Rules, named_files};
 use crate::settings::ConfigError;
 use crate::watched::{FileState, Watched};
 use plan::Plan;
@@ -61,7 +62,7 @@ enum ReloadError {
 }
 
 /// States of the watched files.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Files {
     config: Option<FileState>,
     web: Vec<FileState>,
@@ -117,7 +118,7 @@ impl Reloader {
                 biased;
                 () = stop.cancelled() => return,
                 Some(request) = self.requests.recv() => Some(request),
-                _ = ticks.tick() => None,
+                _ = ticks.tick(), if self.has_watched_files() => None,
             };
             // Taken before the files are read, so a change during the read is seen later.
             let files = self.files().await;
@@ -243,20 +244,29 @@ impl Reloader {
         }
     }
 
+    /// The files whose changes cause a reload: the configuration and those of `[web]`.
+    fn watched_paths(&self) -> (Option<PathBuf>, Vec<PathBuf>) {
+        let source = self.source.as_ref();
+        let config = source.and_then(|it| Some(it.watched.as_ref()?.0.clone()));
+        (config, named_files(&self.config.load().web.security))
+    }
+
+    fn has_watched_files(&self) -> bool {
+        self.watched_paths() != (None, Vec::new())
+    }
+
     /// The current states of the watched files.
     async fn files(&self) -> Files {
-        let web = self.config.load();
-        let source = self.source.as_ref();
-        let watched = source.and_then(|it| Some(it.watched.as_ref()?.0.clone()));
+        if !self.has_watched_files() {
+            return Files::default();
+        }
+        let (config, web) = self.watched_paths();
         // Network file systems can be slow.
         let look = spawn_blocking(move || Files {
-            config: watched.as_deref().map(FileState::of),
-            web: FileState::of_web(&web.web.security),
+            config: config.as_deref().map(FileState::of),
+            web: web.iter().map(|path| FileState::of(path)).collect(),
         });
-        look.await.unwrap_or(Files {
-            config: None,
-            web: Vec::new(),
-        })
+        look.await.unwrap_or_default()
     }
 }
 
