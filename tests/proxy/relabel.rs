@@ -102,10 +102,10 @@ fn what_entries_of_shape_do_is_shown() {
     );
     let output = run(dir.path(), &["--group", "job=j"], "up 1\n");
     assert!(!output.status.success());
-    let config = "[[shape]]\nlisteners = [\"*:6556\"]\nlabels = { door = \"push\" }\n";
+    let config = "[[shape]]\nlisteners = [\"*:6556\"]\nlabels = { input = \"push\" }\n";
     fs::write(dir.path().join("config.toml"), config).unwrap();
     for (listener, expected) in [
-        ("[::]:6556", "up 1\n  shape 1, labels: up{door=\"push\"}\n"),
+        ("[::]:6556", "up 1\n  shape 1, labels: up{input=\"push\"}\n"),
         ("[::]:6555", "up 1\n"),
     ] {
         let output = run(

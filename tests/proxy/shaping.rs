@@ -192,8 +192,8 @@ fn listeners_have_entries_of_their_own() {
     let bench = bench("");
     let proxy = &bench.proxy;
     let lists = fs::read_to_string(proxy.dir.path().join("config.toml")).unwrap();
-    let entry = |listener: &str, door: &str| {
-        format!("[[shape]]\nlisteners = [{listener:?}]\nlabels = {{ door = {door:?} }}\n")
+    let entry = |listener: &str, input: &str| {
+        format!("[[shape]]\nlisteners = [{listener:?}]\nlabels = {{ input = {input:?} }}\n")
     };
     let unix = proxy.unix.display().to_string();
     let datagrams = bench.datagrams.display().to_string();
@@ -204,7 +204,7 @@ fn listeners_have_entries_of_their_own() {
         (&bench.udp, "udp"),
         (&datagrams, "datagrams"),
     ];
-    let entries: String = entries.map(|(at, door)| entry(at, door)).concat();
+    let entries: String = entries.map(|(at, input)| entry(at, input)).concat();
     reload(proxy, &format!("{lists}\n{entries}"));
     assert_eq!(proxy.push_tcp(json("one", "m 1\n").as_bytes()), "");
     assert_eq!(proxy.push_unix(json("two", "m 2\n").as_bytes()), "");
@@ -218,12 +218,12 @@ fn listeners_have_entries_of_their_own() {
     datagram.send_to(b"ops:6|c", &bench.datagrams).unwrap();
     assert_eq!(bench.send(b"ops:7|c\n"), "", "its stream has no entry");
     for (series, value) in [
-        ("m{door=\"tcp\"}", 1.0),
-        ("m{door=\"unix\"}", 2.0),
-        ("m{door=\"push\",instance=\"\",job=\"j\"}", 3.0),
-        ("n{door=\"push\"}", 4.0),
-        ("ops{door=\"udp\"}", 5.0),
-        ("ops{door=\"datagrams\"}", 6.0),
+        ("m{input=\"tcp\"}", 1.0),
+        ("m{input=\"unix\"}", 2.0),
+        ("m{input=\"push\",instance=\"\",job=\"j\"}", 3.0),
+        ("n{input=\"push\"}", 4.0),
+        ("ops{input=\"udp\"}", 5.0),
+        ("ops{input=\"datagrams\"}", 6.0),
         ("ops", 7.0),
     ] {
         eventually(|| proxy.sample(series), |seen| *seen == Some(value));

@@ -22,7 +22,7 @@ fn start(directory: Option<&Path>, sync: &str, more: &str) -> Proxy {
 }
 
 /// An input, with a sender that sends increasing numbers.
-struct Door {
+struct Input {
     /// The series with the last number, or with the number of pushes.
     series: &'static str,
     connect: fn(&Proxy) -> String,
@@ -83,8 +83,8 @@ fn operations_address(proxy: &Proxy) -> String {
     address.expect("operations are on").to_owned()
 }
 
-const DOORS: &[Door] = &[
-    Door {
+const INPUTS: &[Input] = &[
+    Input {
         series: "put{instance=\"\",job=\"a\"}",
         connect: push_address,
         push: |address, kept, number| {
@@ -96,7 +96,7 @@ const DOORS: &[Door] = &[
             )
         },
     },
-    Door {
+    Input {
         series: "post{instance=\"\",job=\"b\"}",
         connect: push_address,
         push: |address, _, number| {
@@ -108,7 +108,7 @@ const DOORS: &[Door] = &[
             )
         },
     },
-    Door {
+    Input {
         series: "batch{instance=\"\",job=\"c\"}",
         connect: push_address,
         push: |address, kept, number| {
@@ -118,7 +118,7 @@ const DOORS: &[Door] = &[
             request(address, kept, "POST /api/v1/batch", &json)
         },
     },
-    Door {
+    Input {
         series: "added_total",
         connect: push_address,
         push: |address, kept, _| {
@@ -126,7 +126,7 @@ const DOORS: &[Door] = &[
             request(address, kept, "POST /metrics?mode=aggregate", text)
         },
     },
-    Door {
+    Input {
         series: "created_total",
         connect: push_address,
         push: |address, kept, _| {
@@ -134,7 +134,7 @@ const DOORS: &[Door] = &[
             request(address, kept, "POST /create", text)
         },
     },
-    Door {
+    Input {
         series: "operation_total",
         connect: operations_address,
         push: |address, _, _| send(address, "operation_total:1|c\n"),
@@ -151,15 +151,15 @@ struct Sent {
 /// Pushes to all inputs until the proxy is gone. Stops it with `signal` after `enough`
 /// acknowledged pushes of each.
 fn stop_under_load(proxy: &mut Proxy, signal: &str, enough: u64) -> Vec<(u64, u64)> {
-    let sent: Vec<Sent> = DOORS.iter().map(|_| Sent::default()).collect();
-    let addresses: Vec<String> = DOORS.iter().map(|door| (door.connect)(proxy)).collect();
+    let sent: Vec<Sent> = INPUTS.iter().map(|_| Sent::default()).collect();
+    let addresses: Vec<String> = INPUTS.iter().map(|input| (input.connect)(proxy)).collect();
     thread::scope(|scope| {
-        for ((door, sent), address) in DOORS.iter().zip(&sent).zip(&addresses) {
+        for ((input, sent), address) in INPUTS.iter().zip(&sent).zip(&addresses) {
             scope.spawn(move || {
                 let mut kept = None;
                 for number in 1.. {
                     sent.begun.store(number, Ordering::SeqCst);
-                    match (door.push)(address, &mut kept, number) {
+                    match (input.push)(address, &mut kept, number) {
                         Ok(true) => sent.acknowledged.store(number, Ordering::SeqCst),
                         Ok(false) | Err(_) => break,
                     }
@@ -189,12 +189,12 @@ fn every_acknowledged_push_is_there_after_the_restart() {
             let mut proxy = start(Some(directory.path()), sync, "");
             let sent = stop_under_load(&mut proxy, signal, enough);
             let proxy = start(Some(directory.path()), sync, "");
-            for (door, (acknowledged, begun)) in DOORS.iter().zip(sent) {
-                let found = proxy.sample(door.series).unwrap_or_default();
+            for (input, (acknowledged, begun)) in INPUTS.iter().zip(sent) {
+                let found = proxy.sample(input.series).unwrap_or_default();
                 assert!(
                     (acknowledged as f64..=begun as f64).contains(&found),
                     "{sync}, {}: {found} of {acknowledged} to {begun}",
-                    door.series
+                    input.series
                 );
             }
         }

@@ -56,8 +56,8 @@ pub struct Arguments {
 /// No address is given.
 pub async fn main(arguments: Arguments) -> Result<()> {
     let client = Client::new(TIMEOUT);
-    let mut doors = doors(&arguments);
-    ensure!(!doors.is_empty(), "name at least one door; see --help");
+    let mut inputs = inputs(&arguments);
+    ensure!(!inputs.is_empty(), "name at least one input; see --help");
     let rng = arguments.seed.map_or_else(Rng::new, Rng::with_seed);
     let mut shop = Shop::new(rng);
     let send = async {
@@ -67,13 +67,13 @@ pub async fn main(arguments: Arguments) -> Result<()> {
             ticks.tick().await;
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let round = shop.next_round(now.unwrap_or_default().as_secs_f64());
-            for (door, works) in &mut doors {
-                let sent = timeout(TIMEOUT, door.send(&client, &round)).await;
+            for (input, works) in &mut inputs {
+                let sent = timeout(TIMEOUT, input.send(&client, &round)).await;
                 let result = sent.unwrap_or_else(|_| bail!("no answer within {TIMEOUT:?}"));
                 if let Err(problem) = &result
                     && *works
                 {
-                    eprintln!("cannot send to {door:?}: {problem:#}");
+                    eprintln!("cannot send to {input:?}: {problem:#}");
                 }
                 *works = result.is_ok();
             }
@@ -88,7 +88,7 @@ pub async fn main(arguments: Arguments) -> Result<()> {
 
 /// The address and the protocol of one program of the shop.
 #[derive(Debug)]
-enum Door {
+enum Input {
     CapnProto(PathBuf),
     Json(String),
     Push(String),
@@ -98,50 +98,50 @@ enum Door {
 }
 
 /// The inputs whose addresses are given, each with whether it works.
-fn doors(arguments: &Arguments) -> Vec<(Door, bool)> {
+fn inputs(arguments: &Arguments) -> Vec<(Input, bool)> {
     let push = arguments.push.as_deref();
     let push = push.map(|url| url.trim_end_matches('/').to_owned());
-    let doors = [
-        arguments.capnp.clone().map(Door::CapnProto),
-        arguments.json.clone().map(Door::Json),
-        push.clone().map(Door::Push),
-        push.map(Door::Aggregate),
-        arguments.statsd.clone().map(Door::StatsD),
-        arguments.operations.clone().map(Door::Operations),
+    let inputs = [
+        arguments.capnp.clone().map(Input::CapnProto),
+        arguments.json.clone().map(Input::Json),
+        push.clone().map(Input::Push),
+        push.map(Input::Aggregate),
+        arguments.statsd.clone().map(Input::StatsD),
+        arguments.operations.clone().map(Input::Operations),
     ];
-    doors
+    inputs
         .into_iter()
         .flatten()
-        .map(|door| (door, true))
+        .map(|input| (input, true))
         .collect()
 }
 
-impl Door {
+impl Input {
     /// Sends the message of one program.
     async fn send(&self, client: &Client, round: &Round) -> Result<()> {
         match self {
-            Door::CapnProto(path) => {
+            Input::CapnProto(path) => {
                 let stream = UnixStream::connect(path).await?;
                 stream_to(stream, &round.warehouse).await
             }
-            Door::Json(address) => {
+            Input::Json(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream_to(stream, &round.post_office).await
             }
-            Door::Push(url) => {
+            Input::Push(url) => {
                 let url = format!("{url}/metrics/job/report");
                 push(client, Method::PUT, &url, &round.report).await
             }
-            Door::Aggregate(url) => {
+            Input::Aggregate(url) => {
                 let url = format!("{url}/metrics?mode=aggregate");
                 push(client, Method::POST, &url, &round.checkout).await
             }
-            Door::StatsD(address) => {
+            Input::StatsD(address) => {
                 let socket = UdpSocket::bind("0.0.0.0:0").await?;
                 socket.send_to(round.pages.as_bytes(), address).await?;
                 Ok(())
             }
-            Door::Operations(address) => {
+            Input::Operations(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream_to(stream, round.logins.as_bytes()).await
             }
