@@ -416,7 +416,15 @@ impl RunningSink {
             }
             #[cfg(feature = "cql")]
             (RunningSink::Cql(running), NewSink::Cql(sink)) => running.replace(*sink),
-            _ => {}
+            (
+                RunningSink::Operations(_)
+                | RunningSink::Loki(_)
+                | RunningSink::OpenSearch(_)
+                | RunningSink::RemoteWrite(_),
+                _,
+            ) => unreachable!("a sink keeps its type"),
+            #[cfg(feature = "cql")]
+            (RunningSink::Cql(_), _) => unreachable!("a sink keeps its type"),
         }
     }
 

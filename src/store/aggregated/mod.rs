@@ -18,8 +18,4 @@ mod render;
 pub mod reserve;
 
 #[cfg(test)]
-mod natives;
-#[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

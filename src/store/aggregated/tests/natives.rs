@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tests::{push, store, text, update};
+use super::{push, store, text, update};
 use crate::clock::Now;
 use crate::exposition::protobuf::{NativeHistograms, encode, native_buckets};
 use crate::exposition::{Escaping, Kind};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::tests::{change_of, push, store, text, update};
+use super::{change_of, push, store, text, update};
 use crate::clock::Now;
 use crate::exposition::{Families, InputFormat, Kind, Labels, ParsedLine, Parser, TextLimits};
 use crate::registry::{Batch, BoundsPolicy, Change as Op, Update};

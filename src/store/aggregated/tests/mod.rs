@@ -1,9 +1,12 @@
+mod natives;
+mod properties;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::properties::check;
+use self::properties::check;
 use crate::clock::Now;
 use crate::exposition::{
     CanonicalOptions, Content, Kind, LabelText, TextLimits, TimestampPolicy, canonicalize,
