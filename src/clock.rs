@@ -92,3 +92,24 @@ pub fn wall() -> SystemTime {
 pub fn tick() -> Instant {
     Instant::now()
 }
+
+/// The time in seconds, rounded up: after that long, it has passed.
+pub fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up_only_if_there_is_a_rest() {
+        for (millis, seconds) in [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2), (60_000, 60)] {
+            assert_eq!(
+                whole_seconds(Duration::from_millis(millis)),
+                seconds,
+                "{millis}"
+            );
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::config::{Limits, SenderLimits};
 use super::table::Usage;
+use crate::clock;
 use crate::telemetry::{Limited, Resource};
 
 /// The usages that a sender is charged to. If no limits apply to it, the account is empty
@@ -55,7 +56,7 @@ impl fmt::Display for Excess {
 impl Excess {
     /// How long the sender has to wait, in whole seconds.
     pub fn seconds(&self) -> u64 {
-        self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)
+        clock::whole_seconds(self.wait)
     }
 }
 

@@ -203,7 +203,7 @@ fn deny(route: &Route, request: &Request, denial: &Denial) -> Reply {
         reply.headers_mut().append(WWW_AUTHENTICATE, scheme);
     }
     if let Some(wait) = denial.wait {
-        let seconds = HeaderValue::from(wait.as_secs() + 1);
+        let seconds = HeaderValue::from(clock::whole_seconds(wait));
         reply.headers_mut().insert(RETRY_AFTER, seconds);
     }
     reply

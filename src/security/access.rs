@@ -374,7 +374,7 @@ fn forbidden(role: Role) -> Denial {
 }
 
 fn throttled(problem: &str, wait: Duration) -> Denial {
-    let seconds = wait.as_secs() + 1;
+    let seconds = clock::whole_seconds(wait);
     Denial {
         reason: Reason::Throttled,
         message: format!("{problem}: try again in {seconds} s"),
