@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use toml::Table;
 
 use crate::config::Config;
+use crate::inputs::poller::config::discovery::Discoveries;
 
 /// A setting that takes effect at the next start only.
 struct RestartSetting {
@@ -88,25 +89,19 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
             }
         }
     }
-    // Secrets are not serialized, so tables with secrets are compared directly.
-    let (one, other) = (&before.poll_external, &new.poll_external);
-    if one.targets != other.targets {
-        changed.insert("poll_external.targets".to_owned());
-    }
-    let (discoveries, others) = (&one.discoveries, &other.discoveries);
-    for (key, differs) in [
-        ("file_sd", discoveries.file_sd != others.file_sd),
-        ("http_sd", discoveries.http_sd != others.http_sd),
-        ("dns_sd", discoveries.dns_sd != others.dns_sd),
-        ("textfile", discoveries.textfile != others.textfile),
+    let polls = before.poll_external.changes(&new.poll_external);
+    changed.extend(polls.map(|key| format!("poll_external.{key}")));
+    // The content of files is not serialized.
+    let mappings = [before, new].map(|config| &config.operations.statsd_mapping);
+    for (name, differs) in [
+        ("operations.statsd_mapping", mappings[0] != mappings[1]),
+        ("shape", before.shape != new.shape),
     ] {
         if differs {
-            changed.insert(format!("poll_external.{key}"));
+            changed.insert(name.to_owned());
         }
     }
-    if one.proxy_url != other.proxy_url {
-        changed.insert("poll_external.proxy_url".to_owned());
-    }
+    // Nor are secrets.
     let (one, other) = (&before.sinks.0, &new.sinks.0);
     for name in one.keys().chain(other.keys()) {
         if one.get(name) != other.get(name) {
@@ -116,11 +111,12 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
     changed
 }
 
-/// The settings by table and key, without targets, which can be many.
+/// The settings by table and key, without targets, which can be many, and discoveries.
 fn tables(config: &Config) -> Table {
     let mut config = config.clone();
     config.poll_external.targets.clear();
     config.poll_external.relabelled.clear();
+    config.poll_external.discoveries = Discoveries::default();
     Table::try_from(config).expect("settings are plain tables of text, numbers and lists")
 }
 
@@ -171,6 +167,68 @@ mod tests {
         let proxy = |user: &str| format!("[poll_external]\nproxy_url = \"http://{user}:x@p/\"\n");
         let changed = plan(&proxy("one"), &proxy("two")).changed;
         assert!(changed.iter().eq(["poll_external.proxy_url"]));
+    }
+
+    #[test]
+    fn changed_files_are_named_by_their_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (rules, mapping) = (path("rules"), path("mapping"));
+        let text = format!(
+            "[operations]\nstatsd_mapping = {mapping:?}\n[poll_external]\nrelabel_file = {rules:?}\n\
+             [[shape]]\nmetric_relabel_file = {rules:?}\n"
+        );
+        let write = |rule: &str, metric: &str| {
+            std::fs::write(&rules, format!("- {rule}\n")).unwrap();
+            let mapping_text = format!("mappings: [{{match: a, name: {metric}}}]\n");
+            std::fs::write(&mapping, mapping_text).unwrap();
+            config(&text)
+        };
+        let before = write("{action: labeldrop, regex: a}", "b");
+        let same = write("{action: labeldrop, regex: a}", "b");
+        assert!(Plan::new(&before, same).changed.is_empty());
+        let new = write("{action: labeldrop, regex: b}", "c");
+        let expected = [
+            "operations.statsd_mapping",
+            "poll_external.relabel_file",
+            "shape",
+        ];
+        assert!(Plan::new(&before, new).changed.iter().eq(expected));
+    }
+
+    #[test]
+    fn settings_of_all_targets_are_named_and_not_the_targets() {
+        let config = |settings: &str, target: &str| {
+            format!(
+                "[poll_external]\n{settings}file_sd = [\"a.json\"]\n\
+                 http_sd = [{{ url = \"http://b/\", targets = {{ interval = \"9s\" }} }}]\n\
+                 dns_sd = [{{ names = [\"c\"], type = \"SRV\" }}]\ntextfile = [\"/d\"]\n\
+                 other_scrape_endpoints = [\"http://e/\"]\n\
+                 [[poll_external.targets]]\nurl = \"http://f/\"\n{target}"
+            )
+        };
+        let before = config("", "interval = \"5s\"\n");
+        for (key, value) in [
+            ("poll_interval", "\"20s\""),
+            ("client_timeout", "\"1s\""),
+            ("stale_after", "\"1s\""),
+            ("follow_redirects", "false"),
+            ("allow_invalid_certs", "true"),
+            ("sample_limit", "1"),
+            ("label_limit", "2"),
+            ("label_name_length_limit", "3"),
+            ("label_value_length_limit", "4"),
+            ("relabel", "[{ action = \"labeldrop\", regex = \"a\" }]"),
+        ] {
+            let name = format!("poll_external.{key}");
+            let line = format!("{key} = {value}\n");
+            let new = config(&line, "interval = \"5s\"\n");
+            assert!(plan(&before, &new).changed.iter().eq([&name]), "{key}");
+            assert!(plan(&new, &before).changed.iter().eq([&name]), "{key}");
+            let new = config(&line, "interval = \"6s\"\n");
+            let both = BTreeSet::from([name, "poll_external.targets".to_owned()]);
+            assert_eq!(plan(&before, &new).changed, both, "{key}");
+        }
     }
 
     #[test]

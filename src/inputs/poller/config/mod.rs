@@ -4,7 +4,9 @@
 //!   parameters in its URL.
 //! - [`discovery`]: the sources of more targets.
 //! - [`relabel`]: rules for the labels of targets.
+//! - [`changes`]: the settings that a reload changes.
 
+mod changes;
 pub mod discovery;
 pub mod params;
 pub mod relabel;
@@ -59,6 +61,9 @@ pub struct Config {
     /// The discoveries, which find more targets.
     #[serde(flatten)]
     pub discoveries: Discoveries,
+    /// The settings of all targets, which are part of `targets` and `discoveries`.
+    #[serde(skip)]
+    pub defaults: Defaults,
 }
 
 /// A target as written, before default names are assigned.
@@ -159,6 +164,7 @@ pub fn read(mut table: Table<'_>) -> Config {
         relabelled,
         rules,
         discoveries,
+        defaults,
     }
 }
 

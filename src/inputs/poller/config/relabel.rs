@@ -41,16 +41,24 @@ pub struct TargetRules {
 impl TargetRules {
     /// Takes the rules out of a table. `more` follow them.
     pub fn take(table: &mut Table<'_>, more: &Rules) -> Self {
-        let relabel_file = relabel::take_file(table, "relabel_file");
-        let relabel = relabel::take(table, "relabel");
-        let own = match &relabel_file {
-            Some(file) => file.rules.followed_by(&relabel),
-            None => relabel.clone(),
+        TargetRules {
+            relabel_file: relabel::take_file(table, "relabel_file"),
+            relabel: relabel::take(table, "relabel"),
+            all: Rules::NONE,
+        }
+        .followed_by(more)
+    }
+
+    /// These rules with `more` after them, in place of those that followed so far.
+    #[must_use]
+    pub fn followed_by(self, more: &Rules) -> Self {
+        let own = match &self.relabel_file {
+            Some(file) => file.rules.followed_by(&self.relabel),
+            None => self.relabel.clone(),
         };
         TargetRules {
             all: own.followed_by(more),
-            relabel_file,
-            relabel,
+            ..self
         }
     }
 

@@ -199,7 +199,7 @@ impl Serialize for TargetUrl {
 }
 
 /// Default settings for targets.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
     /// `poll_interval`.
     pub interval: Schedule,
