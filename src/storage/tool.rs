@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::engine::{Engine, IMPORTING, LocalEngine};
-use super::error::{OpenError, ReadError, WriteError};
+use super::error::{DiskProblem, OpenError, ReadError, WriteError};
 use super::readable::ReadableForm;
 use super::setup::starts;
 use crate::exposition::counted;
@@ -30,7 +30,18 @@ const IMPORTED_AT_ONCE: usize = 4 << 20;
 pub enum ToolError {
     /// The directory cannot be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(OpenError),
+    /// The directory cannot be written.
+    #[error(
+        "{}: the directory cannot be written ({problem}), and the engine opens only files that it \
+         can repair: copy the directory, and name the copy with --directory", .directory.display()
+    )]
+    ReadOnly {
+        /// The directory.
+        directory: PathBuf,
+        /// The error of the operating system.
+        problem: io::Error,
+    },
     /// A record cannot be read.
     #[error("the stored state is damaged")]
     Read(#[from] ReadError),
@@ -66,7 +77,20 @@ impl ToolError {
             ToolError::Open(problem) => problem.exit_code(),
             ToolError::Read(_) | ToolError::Line { .. } | ToolError::Cut(_) => 65, // EX_DATAERR
             ToolError::Write(_) | ToolError::Io(_) => 74,                          // EX_IOERR
-            ToolError::NotEmpty(_) => 73,                                          // EX_CANTCREAT
+            ToolError::NotEmpty(_) | ToolError::ReadOnly { .. } => 73,             // EX_CANTCREAT
+        }
+    }
+}
+
+impl From<OpenError> for ToolError {
+    fn from(problem: OpenError) -> Self {
+        match problem {
+            OpenError::Unusable { directory, problem }
+                if DiskProblem::of(&problem) == DiskProblem::ReadOnly =>
+            {
+                ToolError::ReadOnly { directory, problem }
+            }
+            other => ToolError::Open(other),
         }
     }
 }
@@ -289,4 +313,32 @@ pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, St
         _ => return Err("a record has either a value or base64".to_owned()),
     };
     Ok(Record::set(key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_written_has_to_be_copied() {
+        let unusable = |kind: io::ErrorKind| {
+            ToolError::from(OpenError::Unusable {
+                directory: PathBuf::from("/backup"),
+                problem: kind.into(),
+            })
+        };
+        for kind in [
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::PermissionDenied,
+        ] {
+            let problem = unusable(kind);
+            let expected = format!(
+                "/backup: the directory cannot be written ({kind}), and the engine opens only files \
+                 that it can repair: copy the directory, and name the copy with --directory"
+            );
+            assert_eq!((problem.to_string(), problem.exit_code()), (expected, 73));
+        }
+        let other = unusable(io::ErrorKind::StorageFull);
+        assert!(matches!(other, ToolError::Open(_)), "{other}");
+    }
 }
