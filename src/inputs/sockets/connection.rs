@@ -155,7 +155,13 @@ impl Session {
                     () = stop.cancelled() => return self.stopped(),
                 }
             }
-            self.wait_for_large_write().await;
+            tokio::select! {
+                biased;
+                () = self.wait_for_large_write() => {}
+                () = &mut evicted => return self.make_room(),
+                // What has arrived is still read.
+                () = stop.cancelled(), if begun.is_none() => {}
+            }
             tokio::select! {
                 biased;
                 read = self.read_and_store(stream) => match read? {
