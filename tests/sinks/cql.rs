@@ -152,7 +152,7 @@ fn wrong_tables_are_mended_while_values_wait(server: &Cassandra, client: &Client
     assert_eq!(send(&operations, &messages("raw", "shop", 0..100)), "");
     failure(
         &proxy,
-        "there is no table made.later: make it, or set `create = true`",
+        "the table made.later does not exist: create it, or set `create = true`",
     );
     let columns = "name text, labels frozen<map<text, text>>, timestamp timestamp";
     let key = "PRIMARY KEY ((name, labels), timestamp)";
@@ -171,7 +171,7 @@ fn wrong_tables_are_mended_while_values_wait(server: &Cassandra, client: &Client
     // It is replaced by another table while the sink works.
     client.run("DROP TABLE made.later");
     assert_eq!(send(&operations, &messages("raw", "shop", 100..200)), "");
-    failure(&proxy, "there is no table made.later");
+    failure(&proxy, "the table made.later does not exist");
     client.run(&format!("CREATE TABLE made.later ({columns}, value double, id uuid, PRIMARY KEY (name, timestamp, id))"));
     eventually(|| items(&proxy, "ok"), |sent| *sent == Some(200.0));
     assert_eq!(client.values("made.later"), all(100..200));

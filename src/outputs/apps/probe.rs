@@ -36,7 +36,9 @@ impl Apps {
             Err(NotPolled::Interrupted) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let problem = match status {
-            StatusCode::SERVICE_UNAVAILABLE => "has changed meanwhile, or the proxy stops",
+            StatusCode::SERVICE_UNAVAILABLE => {
+                "was changed or removed while it was polled, or the proxy is stopping; try again"
+            }
             _ => "cannot be polled",
         };
         reply::text(status, format!("target \"{shown}\" {problem}\n"))

@@ -151,14 +151,14 @@ async fn prepare(
     if columns.is_empty() {
         let Some(create) = settings.create else {
             return Err(format!(
-                "there is no table {name}: make it, or set `create = true`"
+                "the table {name} does not exist: create it, or set `create = true`"
             ));
         };
         for statement in table::create(name, create) {
             let made = session.query_unpaged(statement, ()).await;
-            made.map_err(|problem| format!("{name} cannot be made: {}", of_statement(&problem)))?;
+            made.map_err(|problem| format!("cannot create {name}: {}", of_statement(&problem)))?;
         }
-        log::info!("made the table {name}");
+        log::info!("created the table {name}");
         columns = self::columns(session, settings).await?;
     }
     let shape = Shape::of(name, &columns)?;

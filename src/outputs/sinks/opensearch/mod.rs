@@ -139,7 +139,7 @@ impl OpenSearchSink {
         match answer.status.is_success() {
             true => Ok(()),
             false => Err(format!(
-                "the index template cannot be made: {} {}",
+                "cannot create the index template: {} {}",
                 answer.describe(),
                 answer.explanation()
             )),
