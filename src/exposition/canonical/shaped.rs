@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use super::label_cache::{LabelCache, PLAIN};
@@ -61,6 +62,13 @@ pub struct ShapedCounts {
     pub dropped: u64,
     /// Samples that rules have changed, counted once for each entry of the settings.
     pub changed: u64,
+}
+
+impl AddAssign for ShapedCounts {
+    fn add_assign(&mut self, more: ShapedCounts) {
+        self.dropped += more.dropped;
+        self.changed += more.changed;
+    }
 }
 
 /// Maximum number of kinds of samples in one text.

@@ -103,7 +103,7 @@ impl Step<'_> {
     }
 
     /// Adds the step's labels to a set, which has no labels of the group yet.
-    fn add_labels(&self, set: &mut LabelSet<'_>) {
+    pub fn add_labels(&self, set: &mut LabelSet<'_>) {
         for label in self.added.added() {
             let name = unescape(label.name);
             let value = unescape(label.value).into_owned();
@@ -175,24 +175,24 @@ impl<'s> Step<'s> {
     }
 }
 
-/// Checks that a series can be exposed.
+/// Checks that the series that `before` has become can be exposed.
 pub fn check(before: &LabelSet<'_>, set: &LabelSet<'_>) -> Result<(), String> {
-    let problem = |what: &str| {
-        let mut series = String::new();
-        let mut before = before.clone();
-        before.sort();
-        write_series(&mut series, &before);
-        Err(format!(
-            "relabelling leaves {series} {what} (shape.metric_relabel)"
-        ))
-    };
     if set.get(NAME_LABEL).is_empty() {
-        return problem("without a name");
+        return Err(problem(before, "without a name"));
     }
     if set.iter().any(|(name, _)| name.contains('\0')) || set.get(NAME_LABEL).contains('\0') {
-        return problem("with NUL in a name");
+        return Err(problem(before, "with NUL in a name"));
     }
     Ok(())
+}
+
+/// The message for a series that rules leave in a form that cannot be exposed.
+pub fn problem(before: &LabelSet<'_>, what: &str) -> String {
+    let mut series = String::new();
+    let mut before = before.clone();
+    before.sort();
+    write_series(&mut series, &before);
+    format!("relabelling leaves {series} {what} (shape.metric_relabel)")
 }
 
 /// A name or a value as written between quotes.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::Shaping;
-use super::step::escaped;
+use super::step::{check, escaped, problem};
 use crate::exposition::protobuf::DecodedNative;
-use crate::exposition::{LabelText, labels_text, parse_labels, unescape};
+use crate::exposition::{LabelText, ShapedCounts, labels_text, parse_labels, unescape};
 use crate::ingest::Group;
 use crate::relabel::{LabelSet, NAME_LABEL, Touch};
-use crate::telemetry::ShapingStats;
 
 /// The series of an update.
 #[derive(Debug)]
@@ -46,7 +45,8 @@ impl Shaping<'_> {
         true
     }
 
-    /// Shapes the series of an update. Returns whether to keep it.
+    /// Shapes the series of an update, and adds what is done to `counts`. Returns whether to keep
+    /// it.
     ///
     /// # Errors
     ///
@@ -54,13 +54,13 @@ impl Shaping<'_> {
     pub fn apply_to_series(
         &self,
         series: &mut Series<'_>,
-        stats: &ShapingStats,
+        counts: &mut ShapedCounts,
     ) -> Result<bool, String> {
         for shape in &self.shapes {
             let step = shape.step(&[]);
             let name = unescape(series.family).into_owned();
             if !step.keeps(&name) {
-                stats.dropped.add(1);
+                counts.dropped += 1;
                 return Ok(false);
             }
             let screen = step.screen.of_name(step.rules, &name);
@@ -75,27 +75,23 @@ impl Shaping<'_> {
             }
             let before = set.clone();
             if !step.apply_to_labels(&name, &mut set) {
-                stats.dropped.add(1);
+                counts.dropped += 1;
                 return Ok(false);
             }
-            if set == before {
+            if set.has_same(&before) {
                 continue;
             }
-            stats.changed.add(1);
-            let problem = |what: &str| {
-                let (family, labels) = (&series.family, &series.labels);
-                format!("relabelling leaves {family}{{{labels}}} {what} (shape.metric_relabel)")
-            };
+            // Labels that are added do not count.
+            let mut labelled = before.clone();
+            step.add_labels(&mut labelled);
+            if !set.has_same(&labelled) {
+                counts.changed += 1;
+            }
+            check(&before, &set)?;
             let new = set.get(NAME_LABEL);
-            if new.is_empty() {
-                return Err(problem("without a name"));
-            }
-            if new.contains('\0') {
-                return Err(problem("with NUL in its name"));
-            }
             let pairs = set.iter().filter(|(name, _)| *name != NAME_LABEL);
             let labels = LabelText::from_plain(pairs)
-                .map_err(|error| problem(&format!("with wrong labels: {error}")))?;
+                .map_err(|error| problem(&before, &format!("with wrong labels: {error}")))?;
             if new != name {
                 *series.family = Arc::from(&*escaped(new));
             }

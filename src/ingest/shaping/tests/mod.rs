@@ -262,15 +262,15 @@ fn updates_are_shaped_like_samples() {
          { source_labels = [\"gone\"], regex = \"1\", target_label = \"__name__\", replacement = \"\" }]",
     );
     let shaping = Shaping::of_input(&all, Input::Operations, None);
-    let stats = ShapingStats::default();
-    let shaped = |family: &str, labels: &[(&str, &str)]| {
+    let mut counts = ShapedCounts::default();
+    let mut shaped = |family: &str, labels: &[(&str, &str)]| {
         let mut family = Arc::from(family);
         let mut labels = LabelText::from_plain(labels.iter().copied()).unwrap();
         let mut series = Series {
             family: &mut family,
             labels: &mut labels,
         };
-        let kept = shaping.apply_to_series(&mut series, &stats)?;
+        let kept = shaping.apply_to_series(&mut series, &mut counts)?;
         Ok::<_, String>(kept.then(|| format!("{family}{{{labels}}}")))
     };
     let kept = |series: &str| Ok(Some(series.to_owned()));
@@ -285,7 +285,19 @@ fn updates_are_shaped_like_samples() {
         shaped("m", &[("gone", "1")]),
         Err("relabelling leaves m{gone=\"1\"} without a name (shape.metric_relabel)".to_owned())
     );
-    assert_eq!(stats.dropped.value(), 2);
+    // The message names the series as it is in a text.
+    assert_eq!(
+        shaped("m.n", &[("gone", "1")]),
+        Err(
+            "relabelling leaves {\"m.n\",gone=\"1\"} without a name (shape.metric_relabel)"
+                .to_owned()
+        )
+    );
+    let expected = ShapedCounts {
+        dropped: 2,
+        changed: 3,
+    };
+    assert_eq!(counts, expected, "labels that are added do not count");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
             return;
         }
         let processor = self.processor;
-        let pending = take(&mut self.pending);
+        let (pending, shaped) = (take(&mut self.pending), take(&mut self.shaped));
         let result = match &processor.target {
             Target::Sink(sink) => {
                 if let Err(rejection) = sink.push(take(&mut self.lines)) {
@@ -105,6 +105,7 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
             Ok(()) => {
                 let transport = self.source.transport;
                 processor.stats.count_applied(transport, pending.len());
+                processor.shapes.count(shaped);
             }
             Err(rejection) if pending.len() == 1 => self.finish(pending[0].0, Err(rejection)),
             Err(_) => self.apply_each(pending),
@@ -131,15 +132,17 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
             let mut updates = Vec::new();
             let (translator, names) = (&processor.translator, &mut again);
             let translated = translator.translate(&frame, &self.added, names, &mut updates);
-            let translated = translated.and_then(|action| {
-                self.shape_updates(&mut updates)?;
-                Ok(action)
-            });
+            let translated =
+                translated.and_then(|action| Ok((action, self.shape_updates(&mut updates)?)));
             let mut lines = Vec::new();
-            if let (Some(sink), Ok(action)) = (processor.target.sink(), &translated) {
+            if let (Some(sink), Ok((action, _))) = (processor.target.sink(), &translated) {
                 processor.encode(sink, &frame, &updates, action.hops(), &mut lines);
             }
-            let result = translated.and_then(|_| apply(store, updates, &self.account));
+            let result = translated.and_then(|(_, shaped)| {
+                apply(store, updates, &self.account)?;
+                processor.shapes.count(shaped);
+                Ok(())
+            });
             if let (Some(sink), Ok(())) = (processor.target.sink(), &result) {
                 copy_to(sink, lines);
             }

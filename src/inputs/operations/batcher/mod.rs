@@ -17,7 +17,7 @@ use super::statsd;
 use super::translate::{Action, NameCache};
 use crate::clock::Now;
 use crate::event::{Draft, EventKind, StoredEvent};
-use crate::exposition::LabelText;
+use crate::exposition::{LabelText, ShapedCounts};
 use crate::fairness::Account;
 use crate::ingest::shaping::config::Input;
 use crate::ingest::shaping::{Series, Shaping};
@@ -54,6 +54,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     lines: Vec<u8>,
     /// The messages that produced `updates` or `lines`, with their numbers.
     pending: Vec<(u64, Frame<'b>)>,
+    /// What shaping has done to these messages. It is counted once they are applied.
+    shaped: ShapedCounts,
     /// Lines to look up together. Every other message first waits for them, which keeps the order.
     lookups: Vec<Lookup<'b>>,
     /// The known lines; `None` if lines may do more than change values.
@@ -121,6 +123,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             updates: Vec::new(),
             lines: Vec::new(),
             pending: Vec::new(),
+            shaped: ShapedCounts::default(),
             lookups: Vec::new(),
             known,
             known_changes: Vec::new(),
@@ -259,12 +262,10 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             }
             Ok(action)
         });
-        let translated = translated.and_then(|action| {
-            self.shape(before)?;
-            Ok(action)
-        });
+        let translated = translated.and_then(|action| Ok((action, self.shape(before)?)));
         match translated {
-            Ok(action @ (Action::Update { .. } | Action::Line { .. })) => {
+            Ok((action @ (Action::Update { .. } | Action::Line { .. }), shaped)) => {
+                self.shaped += shaped;
                 let hops = action.hops();
                 self.learn(&frame, &action, before);
                 let processor = self.processor;
@@ -277,21 +278,25 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 }
                 self.keep_pending(number, frame);
             }
-            Ok(Action::AddMember(_)) if self.processor.only_copies(&frame) => {
+            Ok((Action::AddMember(_), _)) if self.processor.only_copies(&frame) => {
                 LineSink::copy(&frame, &mut self.lines);
                 self.keep_pending(number, frame);
             }
-            Ok(Action::AddMember(mut member)) => {
+            Ok((Action::AddMember(mut member), mut shaped)) => {
                 // Earlier messages may affect the same set.
                 self.flush();
-                let result = match self.keeps(&mut member.family, &mut member.labels) {
+                let (family, labels) = (&mut member.family, &mut member.labels);
+                let result = match self.keeps(family, labels, &mut shaped) {
                     Ok(true) => self.add_member(&member, &frame),
                     kept => kept.map(|_| ()),
                 };
+                if result.is_ok() {
+                    self.processor.shapes.count(shaped);
+                }
                 self.finish(number, result);
             }
-            Ok(Action::Event { draft, hops }) => self.add_event(number, frame, draft, hops),
-            Ok(Action::Shutdown) => {
+            Ok((Action::Event { draft, hops }, _)) => self.add_event(number, frame, draft, hops),
+            Ok((Action::Shutdown, _)) => {
                 self.flush();
                 let result = self.processor.shut_down(self.source, &self.permission);
                 self.finish(number, result);
@@ -337,10 +342,10 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    /// Shapes the updates from index `from` on.
-    fn shape(&mut self, from: usize) -> Result<(), Rejection> {
+    /// Shapes the updates from index `from` on. Returns what that did.
+    fn shape(&mut self, from: usize) -> Result<ShapedCounts, Rejection> {
         if self.shaping.is_empty() {
-            return Ok(());
+            return Ok(ShapedCounts::default());
         }
         let mut updates = self.updates.split_off(from);
         let result = self.shape_updates(&mut updates);
@@ -348,26 +353,30 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         result
     }
 
-    fn shape_updates(&self, updates: &mut Vec<Update>) -> Result<(), Rejection> {
-        let mut result = Ok(());
+    fn shape_updates(&self, updates: &mut Vec<Update>) -> Result<ShapedCounts, Rejection> {
+        let (mut counts, mut result) = (ShapedCounts::default(), Ok(()));
         updates.retain_mut(|update| {
-            let kept = self.keeps(&mut update.family, &mut update.labels);
+            let kept = self.keeps(&mut update.family, &mut update.labels, &mut counts);
             kept.unwrap_or_else(|rejection| {
                 result = Err(rejection);
                 true
             })
         });
-        result
+        result.map(|()| counts)
     }
 
-    /// Shapes a series. Returns whether to keep it.
-    fn keeps(&self, family: &mut Arc<str>, labels: &mut LabelText) -> Result<bool, Rejection> {
+    /// Shapes a series, and adds what that did to `counts`. Returns whether to keep it.
+    fn keeps(
+        &self,
+        family: &mut Arc<str>,
+        labels: &mut LabelText,
+        counts: &mut ShapedCounts,
+    ) -> Result<bool, Rejection> {
         if self.shaping.is_empty() {
             return Ok(true);
         }
         let mut series = Series { family, labels };
-        let stats = &self.processor.shapes.stats;
-        let kept = self.shaping.apply_to_series(&mut series, stats);
+        let kept = self.shaping.apply_to_series(&mut series, counts);
         let kept = kept.map_err(|problem| Rejection::new(Reason::BadSeries, problem))?;
         if kept {
             self.processor.translator.check_shaped(family, labels)?;
