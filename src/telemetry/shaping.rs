@@ -9,6 +9,8 @@ pub struct ShapingStats {
     pub dropped: Counter,
     /// Samples and updates whose name or labels rules have changed.
     pub changed: Counter,
+    /// Lines that rules could not read, in texts that are passed through.
+    pub unread: Counter,
     /// Lines that were left out because they cannot be read.
     pub skipped: Counter,
 }

@@ -9,7 +9,7 @@ use crate::harness::{Proxy, eventually};
 use crate::operations::bench;
 use crate::reload::{reload, try_reload};
 use crate::support::logged;
-use crate::upstream::{Upstream, ok};
+use crate::upstream::{Upstream, ok, reply};
 
 const RULES: &str = r#"
 [[shape]]
@@ -259,6 +259,103 @@ fn a_reload_applies_entries_and_files_of_rules() {
     let text = answer.text();
     assert!(text.contains("rules.yml:1:25"), "{text}");
     assert!(!push().contains("hits"), "the rules before still apply");
+}
+
+/// OpenMetrics. A line with an exemplar is none of text 0.0.4.
+const OPEN_METRICS: &str = "# TYPE served counter\nserved_total{pod=\"p\"} 1 # {trace=\"t\"} 0.5\n\
+                            # TYPE go_x gauge\ngo_x 2\n# EOF\n";
+
+#[test]
+fn rules_reach_samples_with_exemplars_of_every_input() {
+    let declared = "application/openmetrics-text; version=1.0.0";
+    for mode in ["verbatim", "merged"] {
+        let [typed, untyped] = [declared, "text/plain"].map(|content_type| {
+            let headers = [("Content-Type", content_type)];
+            Upstream::start(move |_| reply("200 OK", &headers, OPEN_METRICS.as_bytes()))
+        });
+        let target = |name: &str, upstream: &Upstream| {
+            format!(
+                "[[poll_external.targets]]\nurl = \"http://{}/\"\nname = \"{name}\"\n\
+                 labels = {{ target = \"{name}\" }}\n",
+                upstream.address
+            )
+        };
+        let targets = target("typed", &typed) + &target("untyped", &untyped);
+        let proxy = start(mode, &targets);
+        assert_eq!(proxy.push_tcp(json("app", OPEN_METRICS).as_bytes()), "");
+        let headers = [("Content-Type", declared)];
+        let answer = proxy.push_with("PUT", "/metrics/job/j", &headers, OPEN_METRICS);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // A verbatim text stays in its format, unless its sender declares OpenMetrics.
+        let passed = match mode {
+            "verbatim" => "1 # {trace=\"t\"} 0.5",
+            _ => "1",
+        };
+        for expected in [
+            format!("served_total{{env=\"eu\"}} {passed}"),
+            format!("served_total{{env=\"eu\",target=\"untyped\"}} {passed}"),
+            "served_total{env=\"eu\",target=\"typed\"} 1".to_owned(),
+            "served_total{env=\"eu\",instance=\"\",job=\"j\"} 1".to_owned(),
+        ] {
+            eventually(|| lines(&proxy), |lines| lines.contains(&expected));
+        }
+        let lines = lines(&proxy);
+        let is_missed = |line: &String| line.contains("pod=") || line.contains("go_x");
+        assert!(!lines.iter().any(is_missed), "{mode}: {lines:?}");
+        let unread = proxy.sample("exporter_proxy_unshaped_lines_total");
+        assert_eq!(unread, Some(0.0), "{mode}");
+    }
+}
+
+#[test]
+fn lines_that_rules_cannot_read_are_counted() {
+    let proxy = start("verbatim", "");
+    let text = "m{pod=\"p\"} 1 # {trace=\"t\"} 0.5\nhits{pod=\"p\"} 3\ngo_x{ 2\nn 4\n";
+    assert_eq!(proxy.push_tcp(json("app", text).as_bytes()), "");
+    let expected = [
+        "m{env=\"eu\",pod=\"p\"} 1 # {trace=\"t\"} 0.5",
+        "hits{env=\"eu\"} 3",
+        "n{env=\"eu\"} 4",
+    ];
+    eventually(|| lines(&proxy), |lines| *lines == expected);
+    let unread = || proxy.sample("exporter_proxy_unshaped_lines_total");
+    assert_eq!(unread(), Some(1.0));
+    // With tolerant reading, the line is left out.
+    reload(
+        &proxy,
+        &format!("[exporter]\nown_metrics = true\n{RULES}lenient = true\n"),
+    );
+    assert_eq!(proxy.push_tcp(json("app", text).as_bytes()), "");
+    eventually(|| lines(&proxy), |lines| *lines == expected[1..]);
+    assert_eq!(unread(), Some(1.0));
+}
+
+#[test]
+fn changes_to_operations_count_once_they_are_applied() {
+    let bench = bench("");
+    let proxy = &bench.proxy;
+    let lists = fs::read_to_string(proxy.dir.path().join("config.toml")).unwrap();
+    reload(proxy, &format!("{lists}\n{RULES}"));
+    let counts = || [shaped(proxy, "changed"), shaped(proxy, "dropped")];
+    assert_eq!(
+        bench.send(b"old_n:1|c|#pod:p\ngo_x:1|c\nold_set:a|s|#pod:p\n"),
+        ""
+    );
+    assert_eq!(proxy.sample("new_n{env=\"eu\"}"), Some(1.0));
+    assert_eq!(counts(), [Some(2.0), Some(1.0)]);
+    // A counter is no gauge, so the second operation is rejected alone.
+    let answer = bench.send(b"old_n:1|c|#pod:p\nold_n:5|g|#pod:p\nold_n:1|c|#pod:p\n");
+    assert!(answer.contains("new_n"), "{answer}");
+    assert_eq!(proxy.sample("new_n{env=\"eu\"}"), Some(3.0));
+    assert_eq!(counts(), [Some(4.0), Some(1.0)]);
+    // Nor does one count that a later rule makes invalid.
+    let rule =
+        "[[shape]]\nmetric_relabel = [{ target_label = \"__name__\", replacement = \"\" }]\n";
+    reload(proxy, &format!("{lists}\n{RULES}{rule}"));
+    let answer = bench.send(b"old_n:1|c|#pod:p\n");
+    let expected = "relabelling leaves new_n{env=\"eu\"} without a name (shape.metric_relabel)";
+    assert!(answer.contains(expected), "{answer}");
+    assert_eq!(counts(), [Some(4.0), Some(1.0)]);
 }
 
 const BAD: &str =

@@ -104,6 +104,8 @@ pub struct Shaped<'t> {
     pub text: Cow<'t, str>,
     /// Counts of dropped and changed samples.
     pub counts: ShapedCounts,
+    /// Lines that steps could concern and that cannot be read, so that they stay as they are.
+    pub unread: u64,
 }
 
 impl Shaped<'_> {
@@ -231,14 +233,20 @@ impl<'s> Shaping<'s> {
         let mut shaped = Shaped {
             text: Cow::Borrowed(text),
             counts: ShapedCounts::default(),
+            unread: 0,
         };
         for step in self.steps(labels) {
             if !step.added.is_empty() {
                 add_labels(&mut shaped, &step, format, max_size)?;
-            } else if let Some(rewritten) = step.apply(&shaped.text, format, layout)? {
-                shaped.counts.dropped += rewritten.dropped;
-                shaped.counts.changed += rewritten.changed;
-                shaped.text = Cow::Owned(rewritten.text);
+                continue;
+            }
+            let rewritten = step.apply(&shaped.text, format, layout)?;
+            shaped.counts.dropped += rewritten.dropped;
+            shaped.counts.changed += rewritten.changed;
+            // Each step meets the same lines.
+            shaped.unread = shaped.unread.max(rewritten.unread);
+            if let Some(text) = rewritten.text {
+                shaped.text = Cow::Owned(text);
             }
         }
         Ok(shaped)
@@ -314,10 +322,7 @@ fn add_labels(
     let text = match format {
         // Most lines get labels without being parsed.
         InputFormat::Text => Some(labels.add_to_lines(&shaped.text)),
-        InputFormat::OpenMetrics => {
-            let rewritten = step.apply(&shaped.text, format, Layout::Lines)?;
-            rewritten.map(|it| it.text)
-        }
+        InputFormat::OpenMetrics => step.apply(&shaped.text, format, Layout::Lines)?.text,
     };
     if let Some(text) = text {
         shaped.text = Cow::Owned(text);

@@ -18,11 +18,13 @@ use crate::exposition::{
 use crate::reason::Reason;
 use crate::relabel::{LabelSet, NAME_LABEL, NameScreen};
 
-/// A text that a step has changed.
+/// What a step has done to a text.
 #[derive(Debug)]
 pub struct Rewritten {
-    /// The text. Its last line has a line feed.
-    pub text: String,
+    /// The text, if it has changed. Its last line has a line feed.
+    pub text: Option<String>,
+    /// Lines that the step could concern and that cannot be read.
+    pub unread: u64,
     /// Samples that were dropped.
     pub dropped: u64,
     /// Samples whose name or labels were changed.
@@ -30,7 +32,7 @@ pub struct Rewritten {
 }
 
 impl Step<'_> {
-    /// Applies the step to a text. `None` if it changes nothing.
+    /// Applies the step to a text.
     ///
     /// # Errors
     ///
@@ -40,7 +42,7 @@ impl Step<'_> {
         text: &str,
         format: InputFormat,
         layout: Layout,
-    ) -> Result<Option<Rewritten>, ShapingProblem> {
+    ) -> Result<Rewritten, ShapingProblem> {
         let mut rewriter = Rewriter {
             step: self,
             format,
@@ -55,6 +57,7 @@ impl Step<'_> {
             labels: Labels::new(),
             sets: Default::default(),
             may_have_labels: None,
+            unread: 0,
             dropped: 0,
             changed: 0,
         };
@@ -110,6 +113,7 @@ struct Rewriter<'t> {
     /// The labels of a sample after the step and before it; the memory is reused.
     sets: [LabelSet<'t>; 2],
     may_have_labels: Option<bool>,
+    unread: u64,
     dropped: u64,
     changed: u64,
 }
@@ -335,6 +339,7 @@ impl<'t> Rewriter<'t> {
         let Ok(Some(ParsedLine::Sample(sample))) =
             Parser::new(line, self.format).next(&mut self.labels)
         else {
+            self.unread += 1;
             self.heads.note_unread();
             return Ok(());
         };
@@ -383,19 +388,20 @@ impl<'t> Rewriter<'t> {
         Ok(())
     }
 
-    fn finish(mut self) -> Option<Rewritten> {
+    fn finish(mut self) -> Rewritten {
         self.end_family(self.text.len(), None);
-        if self.copied == 0 {
-            return None;
+        let is_changed = self.copied > 0;
+        if is_changed {
+            self.copy_until(self.text.len());
+            if !self.out.is_empty() && !self.out.ends_with('\n') {
+                self.out.push('\n');
+            }
         }
-        self.copy_until(self.text.len());
-        if !self.out.is_empty() && !self.out.ends_with('\n') {
-            self.out.push('\n');
-        }
-        Some(Rewritten {
-            text: self.out,
+        Rewritten {
+            text: is_changed.then_some(self.out),
+            unread: self.unread,
             dropped: self.dropped,
             changed: self.changed,
-        })
+        }
     }
 }

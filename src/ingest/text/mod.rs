@@ -82,7 +82,7 @@ impl Admission {
         let verbatim = |text: Text| match (shaping.is_empty(), labels.is_empty()) {
             (true, true) => Ok(Content::Verbatim(text)),
             (true, false) => Ok(Content::Verbatim(labels.add_to(&text))),
-            (false, _) => self.shape_verbatim(id, &text, labels, &shaping),
+            (false, _) => self.shape_verbatim(id, (&text, format), labels, &shaping),
         };
         match (self.exposition.mode, format) {
             // OpenMetrics within the text output would make all of it invalid.
@@ -135,11 +135,12 @@ impl Admission {
             .map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Shapes a text that is passed through.
+    /// Shapes a text that is passed through. It is served as text 0.0.4, but its samples are found
+    /// in the format that it was sent in, so that rules reach those with exemplars.
     fn shape_verbatim(
         &self,
         id: &SectionId,
-        text: &Text,
+        (text, format): (&Text, Option<InputFormat>),
         labels: &SampleLabels,
         shaping: &Shaping<'_>,
     ) -> Result<Content, Rejection> {
@@ -147,15 +148,16 @@ impl Admission {
             true => lenient::tidy(text.as_str()),
             false => text.as_str().into(),
         };
-        let (format, max_text) = (InputFormat::Text, self.exposition.max_text);
+        let format = format.unwrap_or_else(|| detect_format(&sent));
+        let limits = (Layout::Compact, self.exposition.max_text);
         let labels = SenderLabels::Target(labels);
         let mut shaped = shaping
-            .apply(&sent, format, labels, (Layout::Compact, max_text))
+            .apply(&sent, format, labels, limits)
             .map_err(|problem| problem.reject(id))?;
         if shaping.is_lenient() {
             let (limits, keep) = (self.text_limits(), TimestampPolicy::Keep);
-            let text = &shaped.text;
-            let cleaned = lenient::clean(text, format, &limits, keep, &self.hash, Layout::Compact)
+            let (text, served) = (&shaped.text, InputFormat::Text);
+            let cleaned = lenient::clean(text, served, &limits, keep, &self.hash, Layout::Compact)
                 .map_err(|error| invalid(id, &error))?;
             if let Some((text, skipped)) = cleaned {
                 self.note_skipped(id, &skipped);
@@ -166,6 +168,9 @@ impl Admission {
                 .map_err(|error| ReadError::Shaped(error).reject(id, |error| invalid(id, error)))?;
         }
         self.shapes.count(shaped.counts);
+        if !shaping.is_lenient() {
+            self.shapes.stats.unread.add(shaped.unread);
+        }
         let is_changed = shaped.is_changed() || matches!(sent, Cow::Owned(_));
         Ok(Content::Verbatim(match is_changed {
             true => Text::of_string(shaped.text.into_owned()),

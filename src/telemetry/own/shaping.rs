@@ -19,4 +19,10 @@ pub fn write(out: &mut OwnFamilies, stats: &ShapingStats) {
         "Lines left out of texts because they cannot be read (shape.lenient).",
     )
     .sample(&[], stats.skipped.value() as f64);
+    out.family(
+        "exporter_proxy_unshaped_lines_total",
+        Kind::Counter,
+        "Lines passed through in verbatim mode without [[shape]], because they cannot be read.",
+    )
+    .sample(&[], stats.unread.value() as f64);
 }
