@@ -3,6 +3,7 @@
 mod allocator;
 
 use std::env;
+use std::hash::RandomState;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,11 @@ use exporter_proxy::app::{App, READABLE_FORMS, StartError};
 use exporter_proxy::cli::{self, Cli, Command, StorageCommand};
 use exporter_proxy::config::{self, Config, DEFAULT_FILE, Loaded};
 use exporter_proxy::context::Reloads;
-use exporter_proxy::exposition::counted;
+use exporter_proxy::exposition::{InputFormat, ParseError, counted};
 use exporter_proxy::healthcheck::{self, Check};
-use exporter_proxy::ingest::Group;
-use exporter_proxy::ingest::shaping::Shaping;
-use exporter_proxy::ingest::shaping::config::Shape;
+use exporter_proxy::ingest::shaping::Shapes;
+use exporter_proxy::ingest::tool::Sender;
+use exporter_proxy::ingest::{Admission, Group};
 use exporter_proxy::inputs::operations::mapping::Mapping;
 use exporter_proxy::inputs::operations::mapping_tool;
 use exporter_proxy::inputs::poller;
@@ -138,12 +139,10 @@ fn main() -> ExitCode {
             listener,
             ..
         } => {
-            let shapes = &loaded.config.shape;
             let listener = listener.as_deref();
             let of_section = |name: &str, producer| {
-                let id = SectionId::new(name, producer);
-                let shaping = Shaping::of_section(shapes, &id, listener);
-                relabel(&shaping.stages(shapes, &[]))
+                let sender = Sender::Section(SectionId::new(name, producer));
+                shape(&loaded.config, &sender, listener)
             };
             let polls = &loaded.config.poll_external;
             match (app, target, group, discovery) {
@@ -157,7 +156,8 @@ fn main() -> ExitCode {
                             false => Ok(()),
                         })
                 }
-                (_, _, Some(group), _) => shape_group(shapes, &group, listener),
+                (_, _, Some(group), _) => group_of(&group)
+                    .and_then(|group| shape(&loaded.config, &Sender::Group(group), listener)),
                 (.., Some(discovery)) => relabel_list(polls, &discovery),
                 _ if listener.is_some() => Err(anyhow::Error::msg(
                     "--listener goes with --app or --group: the text that arrives there",
@@ -282,14 +282,44 @@ fn positioned(
     anyhow::Error::msg(lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Runs `exporter-proxy relabel` for the labels of a group.
-fn shape_group(shapes: &[Shape], labels: &str, listener: Option<&str>) -> anyhow::Result<()> {
-    let group = Group::from_key(labels);
-    let group = group.with_context(|| {
+/// The group with these labels.
+fn group_of(labels: &str) -> anyhow::Result<Group> {
+    Group::from_key(labels).with_context(|| {
         format!("--group must be labels such as {{job=\"backup\"}}, not {labels:?}")
+    })
+}
+
+/// Runs `exporter-proxy relabel` for the text of an app, a target or a group.
+fn shape(config: &Config, sender: &Sender, listener: Option<&str>) -> anyhow::Result<()> {
+    let limit = config.exposition.max_text;
+    let mut bytes = Vec::new();
+    let mut input = io::stdin().lock().take(limit as u64 + 1);
+    input
+        .read_to_end(&mut bytes)
+        .context("cannot read the text")?;
+    ensure!(
+        bytes.len() <= limit,
+        "the text has more than {limit} bytes (exposition.max_text)"
+    );
+    let text = String::from_utf8(bytes).map_err(|problem| {
+        let at = problem.utf8_error().valid_up_to();
+        anyhow::Error::msg(format!("the text is not UTF-8 at byte {at}"))
     })?;
-    let pairs: Vec<(&str, &str)> = group.pairs().collect();
-    relabel(&Shaping::of_group(shapes, &group, listener).stages(shapes, &pairs))
+    let shapes = Shapes {
+        list: config.shape.clone(),
+        ..Shapes::default()
+    };
+    let admission = Admission::new(
+        config.exposition.clone(),
+        config.push.aggregation.clone(),
+        config.exporter.own_metrics,
+        RandomState::new(),
+    )
+    .with_shapes(shapes);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let problems = admission.show_shaping(sender, listener, &text, &mut out);
+    out.flush()?;
+    readable(&problems?)
 }
 
 /// Runs `exporter-proxy relabel --discovery`.
@@ -306,9 +336,15 @@ fn relabel_list(config: &poller::config::Config, discovery: &str) -> anyhow::Res
 /// Runs `exporter-proxy relabel`.
 fn relabel(stages: &[Stage<'_>]) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let problems = relabel::tool::show(stages, &mut io::stdin().lock(), &mut out)?;
+    let format = InputFormat::Text;
+    let problems = relabel::tool::show(stages, format, &mut io::stdin().lock(), &mut out)?;
     out.flush()?;
-    for problem in &problems {
+    readable(&problems)
+}
+
+/// Prints what is wrong with lines. It is an error if anything is.
+fn readable(problems: &[ParseError]) -> anyhow::Result<()> {
+    for problem in problems {
         eprintln!("{problem}");
     }
     anyhow::ensure!(

@@ -104,6 +104,28 @@ impl Admission {
         })
     }
 
+    /// Like [`Admission::families`], for a push to a group, with a budget as for
+    /// [`Admission::families_with`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Admission::families_with`].
+    pub fn group_families(
+        &self,
+        group: &Group,
+        body: Body<'_>,
+        listener: Option<&str>,
+        budget: impl FnOnce() -> MemoryBudget,
+    ) -> Result<Vec<FamilyText>, Rejection> {
+        let timestamps = match self.aggregation.timestamps {
+            PushTimestamps::Reject => TimestampPolicy::Refuse,
+            PushTimestamps::Strip => TimestampPolicy::Strip,
+            PushTimestamps::Keep => TimestampPolicy::Keep,
+        };
+        let shaping = Shaping::of_group(&self.shapes.list, group, listener);
+        self.families_with(group, body, (timestamps, shaping), budget)
+    }
+
     /// Like [`Admission::families`], with an explicit policy for timestamps and explicit shaping.
     /// `budget` returns the memory left for the text. It is called only if the text can be large,
     /// since the store checks the actual size again.

@@ -10,7 +10,8 @@
 //! - [`aggregation`]: pushed families as updates of aggregated ones. A policy, a
 //!   [rule](rules) or the sender's `clearmode` label says how values combine.
 //! - [`idempotency`]: pushes that are sent twice but count once.
-//! - [`shaping`]: labels and rules of `[[shape]]`; [`reading`] applies them.
+//! - [`shaping`]: labels and rules of `[[shape]]`; [`reading`] applies them, and [`tool`] shows
+//!   what they do.
 //! - [`added_labels`]: labels that settings add to samples.
 //! - [`selector`]: label selectors for groups and series; [`removal`] removes the
 //!   aggregated series that they select.
@@ -37,6 +38,7 @@ pub mod rules;
 pub mod selector;
 pub mod shaping;
 pub mod text;
+pub mod tool;
 
 use std::hash::RandomState;
 use std::sync::Arc;

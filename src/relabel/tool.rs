@@ -46,14 +46,15 @@ pub fn stages<'r>(rules: &'r Rules, prefix: &str) -> Vec<Stage<'r>> {
     rules.iter().enumerate().map(stage).collect()
 }
 
-/// Reads a text in Prometheus' format, and writes each series with the result of each stage. Stages
-/// that change nothing are left out. Returns what is wrong with the lines that cannot be read.
+/// Reads a text, and writes each series with the result of each stage. Stages that change nothing
+/// are left out. Returns what is wrong with the lines that cannot be read.
 ///
 /// # Errors
 ///
 /// The text cannot be read, or the result not written.
 pub fn show(
     stages: &[Stage<'_>],
+    format: InputFormat,
     text: &mut impl BufRead,
     out: &mut impl Write,
 ) -> io::Result<Vec<ParseError>> {
@@ -67,13 +68,13 @@ pub fn show(
         }
         let line = String::from_utf8_lossy(&bytes);
         let mut labels = Labels::new();
-        match Parser::new(&line, InputFormat::Text).next(&mut labels) {
+        match Parser::new(&line, format).next(&mut labels) {
             Ok(Some(ParsedLine::Sample(sample))) => {
                 let pairs = labels.iter().map(|label| (label.name, label.value));
                 let pairs = [(NAME_LABEL, sample.name)].into_iter().chain(pairs);
                 let pairs = pairs.map(|(name, value)| (unescape(name), unescape(value)));
                 writeln!(out, "{}", line.trim_end())?;
-                let family = unescape(family_of(&kinds, sample.name));
+                let family = unescape(family_of(format, &kinds, sample.name));
                 let mut labels = pairs.collect();
                 show_steps(stages, &family, &mut labels, out, series_text)?;
             }
@@ -91,11 +92,11 @@ pub fn show(
 }
 
 /// The family of a sample.
-fn family_of<'n>(kinds: &HashMap<String, Kind>, name: &'n str) -> &'n str {
+fn family_of<'n>(format: InputFormat, kinds: &HashMap<String, Kind>, name: &'n str) -> &'n str {
     let at = name.rfind('_').unwrap_or_default();
     let (base, suffix) = name.split_at(at);
     let kind = kinds.get(base).filter(|_| !kinds.contains_key(name));
-    match kind.is_some_and(|kind| is_component(InputFormat::Text, *kind, suffix)) {
+    match kind.is_some_and(|kind| is_component(format, *kind, suffix)) {
         true => base,
         false => name,
     }
@@ -154,11 +155,15 @@ fn series_text(labels: &LabelSet<'_>) -> String {
 mod tests {
     use super::*;
 
+    fn show_text(stages: &[Stage<'_>], text: &str, out: &mut Vec<u8>) -> Vec<ParseError> {
+        show(stages, InputFormat::Text, &mut text.as_bytes(), out).unwrap()
+    }
+
     /// The output for a text.
     fn shown(rules: &str, text: &str) -> String {
         let rules = Rules::parse_yaml(rules).unwrap();
         let mut out = Vec::new();
-        let problems = show(&stages(&rules, ""), &mut text.as_bytes(), &mut out).unwrap();
+        let problems = show_text(&stages(&rules, ""), text, &mut out);
         assert!(problems.is_empty(), "{problems:?}");
         String::from_utf8(out).unwrap()
     }
@@ -183,7 +188,7 @@ mod tests {
         let rules = Rules::parse_yaml(rules).unwrap();
         let text = "# TYPE m gauge\nm{a=\"1\",c=\"2\"} 1\n\nbad line here\ngone 5 7\n";
         let mut out = Vec::new();
-        let problems = show(&stages(&rules, ""), &mut text.as_bytes(), &mut out).unwrap();
+        let problems = show_text(&stages(&rules, ""), text, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "m{a=\"1\",c=\"2\"} 1\n  rule 1 (labeldrop): m{c=\"2\"}\n  rule 3 (replace): m{b=\"x \\\"m\\\"\",c=\"2\"}\n  \

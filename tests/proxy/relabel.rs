@@ -124,6 +124,81 @@ fn what_entries_of_shape_do_is_shown() {
 }
 
 #[test]
+fn texts_are_read_as_their_input_reads_them() {
+    const BAD: &str = "\u{feff}good 1\r\nbad{ 2\r\nold{a=\"b\"} 3\r\ngood 4\r\n";
+    const SHOWN: &str = "good 1\nold{a=\"b\"} 3\n  shape 1, rule 1 (labeldrop): old\ngood 4\n";
+    let dir = tempdir().unwrap();
+    let rules = "metric_relabel = [{ action = \"labeldrop\", regex = \"a\" }]\n";
+    let left_out = |output: &Output, sender: &str, line: usize, lines: usize| {
+        let text = text_of(&output.stderr);
+        let expected = format!(
+            "{lines} lines were left out (shape.lenient), first {sender}, line {line}, column "
+        );
+        assert!(text.contains(&expected), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(output.status.success(), "{text}");
+    };
+    for mode in ["verbatim", "merged"] {
+        let config = format!("[exposition]\nmode = \"{mode}\"\n[[shape]]\nlenient = true\n{rules}");
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let senders = [
+            (vec!["--app", "shop"], "app \"shop\""),
+            (
+                vec!["--app", "shop", "--listener", "[::]:1"],
+                "app \"shop\"",
+            ),
+            (vec!["--group", "{job=\"j\"}"], "group {job=\"j\"}"),
+        ];
+        for (arguments, sender) in senders {
+            let output = run(dir.path(), &arguments, BAD);
+            let shown = match sender.starts_with("app") {
+                true => SHOWN.to_owned(),
+                false => {
+                    let group = "  labels of the group: good{job=\"j\"}\n";
+                    format!(
+                        "good 1\n{group}old{{a=\"b\"}} 3\n  \
+                         labels of the group: old{{a=\"b\",job=\"j\"}}\n  \
+                         shape 1, rule 1 (labeldrop): old{{job=\"j\"}}\ngood 4\n{group}"
+                    )
+                }
+            };
+            assert_eq!(text_of(&output.stdout), shown, "{mode}");
+            left_out(&output, sender, 2, 2);
+            let output = run(dir.path(), &arguments, "<html>\n");
+            let problem = text_of(&output.stderr);
+            assert!(
+                problem.contains(&format!("{sender}, line 1, column ")),
+                "{problem}"
+            );
+            assert_eq!(output.status.code(), Some(1), "{mode}");
+        }
+    }
+    // Timestamps are left out where none is accepted.
+    let output = run(
+        dir.path(),
+        &["--group", "{job=\"j\"}"],
+        "a 1\nb 2 5\nc 3 5\n",
+    );
+    left_out(&output, "group {job=\"j\"}", 2, 2);
+    // Samples with exemplars are read in OpenMetrics.
+    fs::write(
+        dir.path().join("config.toml"),
+        format!("[[shape]]\n{rules}"),
+    )
+    .unwrap();
+    let text = "m_total{a=\"b\"} 1 # {t=\"x\"} 2\n";
+    let output = run(dir.path(), &["--app", "shop"], &format!("{text}# EOF\n"));
+    assert_eq!(
+        text_of(&output.stdout),
+        format!("{text}  shape 1, rule 1 (labeldrop): m_total\n")
+    );
+    assert!(output.status.success());
+    let output = run(dir.path(), &["--app", "shop"], text);
+    assert!(text_of(&output.stderr).starts_with("line 1, column "));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn what_rules_make_of_targets_is_shown() {
     let dir = tempdir().unwrap();
     let config = "[poll_external]\nfile_sd = [{ files = [\"a.yml\"], targets = { relabel = [\

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use super::config::Config;
 use crate::clock::Now;
-use crate::exposition::{FamilyText, Kind, TimestampPolicy, counted, single_sample_family};
+use crate::exposition::{FamilyText, Kind, counted, single_sample_family};
 use crate::ingest::body::{Body, EscapedLabels, PUSH_TIME_FAMILIES, check_family_size};
-use crate::ingest::config::PushTimestamps;
-use crate::ingest::shaping::Shaping;
 use crate::ingest::{Admission, Group, Rejection};
 use crate::peer::Origin;
 use crate::reason::Reason;
@@ -126,19 +124,10 @@ impl Groups {
                 });
             }
         };
-        let timestamps = match self.admission.aggregation.timestamps {
-            PushTimestamps::Reject => TimestampPolicy::Refuse,
-            PushTimestamps::Strip => TimestampPolicy::Strip,
-            PushTimestamps::Keep => TimestampPolicy::Keep,
-        };
-        let shaping = Shaping::of_group(
-            &self.admission.shapes.list,
-            group,
-            Some(&sender.origin.source),
-        );
-        let mut families =
-            self.admission
-                .families_with(group, body, (timestamps, shaping), || budget(&id))?;
+        let listener = Some(&*sender.origin.source);
+        let mut families = self
+            .admission
+            .group_families(group, body, listener, || budget(&id))?;
         for family in &mut families {
             self.admission.check_family(group, family)?;
             self.admission.complete_family(group, family)?;
