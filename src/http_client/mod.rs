@@ -13,6 +13,10 @@ mod proxy;
 pub mod tls;
 pub mod trust;
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::process;
+use std::sync::LazyLock;
+
 pub use credentials::{CredentialError, Credentials};
 pub use failure::{causes, explain, explain_http, explain_io, is_end};
 pub use files::{CaFile, ca_file};
@@ -21,3 +25,13 @@ pub use tls::ClientTls;
 
 /// The `User-Agent` of requests.
 pub const AGENT: &str = concat!("exporter-proxy/", env!("CARGO_PKG_VERSION"));
+
+/// The header with the [`instance`] that requests a list of targets.
+pub const INSTANCE_HEADER: &str = "x-exporter-proxy-instance";
+
+/// A random name of this process, by which it recognizes its own requests.
+pub fn instance() -> &'static str {
+    static INSTANCE: LazyLock<String> =
+        LazyLock::new(|| format!("{:016x}", RandomState::new().hash_one(process::id())));
+    &INSTANCE
+}

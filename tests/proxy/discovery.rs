@@ -483,3 +483,27 @@ fn rules_of_targets_are_reloaded() {
     assert!(text.contains(problem), "{text}");
     assert_eq!(proxy.sample(&two), Some(1.0));
 }
+
+#[test]
+fn a_list_of_the_proxy_itself_is_refused() {
+    let proxy = Proxy::start("");
+    assert_eq!(proxy.push_tcp(b"{\"a\":\"m 1\"}"), "");
+    let config = format!(
+        "[poll_external]\npoll_interval = \"50ms\"\n[[poll_external.http_sd]]\n\
+         url = \"http://{}/api/v1/sd\"\nrefresh_interval = \"50ms\"\n",
+        proxy.http
+    );
+    reload(&proxy, &config);
+    let failed =
+        "exporter_proxy_discovery_updates_total{discovery=\"http_sd[0]\",result=\"status\"}";
+    eventually(|| value(&proxy, failed), |count| *count >= 3.0);
+    let (targets, discoveries) = listed(&proxy);
+    assert_eq!(targets, [Value::Null; 0]);
+    let problem = discoveries[0]["lastProblem"]["reason"].as_str().unwrap();
+    assert!(problem.contains("508 Loop Detected"), "{problem}");
+    // Another proxy takes what is here, once.
+    let other = Proxy::start(&config);
+    let name = format!("{}/apps/a/metrics?kind=app", proxy.http);
+    eventually(|| polls(&other, &name), |polls| *polls >= 2.0);
+    assert_eq!(names(&other), [&*name]);
+}

@@ -20,7 +20,7 @@ use super::file;
 use super::kept;
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
-use crate::http_client::is_end;
+use crate::http_client::{INSTANCE_HEADER, instance, is_end};
 use crate::net::{BlockingPool, BudgetShare};
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -349,6 +349,9 @@ impl Fetcher {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        if self.purpose == Purpose::List {
+            headers.insert(INSTANCE_HEADER, HeaderValue::from_static(instance()));
+        }
         if let Ok(time) = HeaderValue::from_str(&time.as_secs_f64().to_string()) {
             headers.insert(name, time);
         }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::exposition::{label_pairs, plain_name, unescape};
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
+use crate::http_client::{INSTANCE_HEADER, instance};
 use crate::ingest::Group;
 use crate::outputs::base64_name;
 use crate::outputs::batches::{PAGE_SECTIONS, SectionBatches};
@@ -35,6 +36,12 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
         Ok(kinds) => kinds,
         Err(problem) => return reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
+    let asks_itself = request.headers().get(INSTANCE_HEADER);
+    if asks_itself.is_some_and(|it| it == instance()) {
+        let problem = "a discovery of this proxy requests its own list (poll_external.http_sd): each \
+                       target that it finds would be one more entry";
+        return reply::api_error(StatusCode::LOOP_DETECTED, "bad_data", problem);
+    }
     let place = Place::of(request);
     let totals = store.totals();
     let short = totals.states.all() <= PAGE_SECTIONS;
