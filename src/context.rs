@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use polls::{NotPolled, PollRequests, Polls, TargetSettings};
+pub use polls::{MAX_REQUESTED_POLLS, NotPolled, PollRequests, Polls, TargetSettings};
 
 use crate::fairness::Fairness;
 use crate::ingest::Admission;

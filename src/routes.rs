@@ -122,7 +122,7 @@ mod tests {
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),
             reloads: Reloads::new().0,
-            polls: Polls::default(),
+            polls: Polls::new(&Arc::default()),
             quit: CancellationToken::new(),
             leaving: CancellationToken::new(),
             stop: CancellationToken::new(),

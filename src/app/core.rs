@@ -43,6 +43,7 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
     journal.attach(Arc::new(StoredCore::new(&store)), now);
     journal.attach(Arc::<IdempotencyKeys>::clone(admission.keys()), now);
     let (reloads, requests) = Reloads::new();
+    let polls = Polls::new(&telemetry.requested_polls);
     let context = Context {
         store,
         admission: Arc::new(admission),
@@ -52,7 +53,7 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
         telemetry,
         tasks: TaskTracker::new(),
         reloads,
-        polls: Polls::default(),
+        polls,
         quit: CancellationToken::new(),
         leaving: CancellationToken::new(),
         stop: CancellationToken::new(),

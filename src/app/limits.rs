@@ -1,7 +1,9 @@
 //! The limits of the store, and the limits that the proxy's own metrics show.
 
 use crate::config::Config;
+use crate::context::MAX_REQUESTED_POLLS;
 use crate::http;
+use crate::inputs::poller;
 use crate::outputs::sinks::config::SinkSettings;
 use crate::registry::RegistryLimits;
 use crate::store::{ShareLimits, StoreLimits};
@@ -45,6 +47,8 @@ pub fn shown(config: &Config) -> ConfiguredLimits {
         received: config.receiver.max_buffered,
         pushed: config.push.requests.max_buffered,
         copied: http::MAX_COPIES,
+        polled: poller::MAX_RECEIVED,
+        requested_polls: MAX_REQUESTED_POLLS,
         forwarded: forward_queue(config),
         keys: config.push.aggregation.idempotency_keys,
         webhooks: config.push.webhooks.max_webhooks,

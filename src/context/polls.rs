@@ -9,6 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::reason::Reason;
+use crate::telemetry::UsageGauge;
 
 /// Maximum number of polls on request at the same time. Further requests wait.
 pub const MAX_REQUESTED_POLLS: usize = 100;
@@ -21,28 +22,49 @@ pub type PollResult = Result<(), Reason>;
 /// so that a reader with little time does not make it fail for others.
 pub type PollRequest = watch::Sender<Option<PollResult>>;
 
+/// A permit for a poll on request. Dropping it lets another one begin.
+#[derive(Debug)]
+pub struct PollPermit {
+    _permit: OwnedSemaphorePermit,
+    running: Arc<UsageGauge>,
+}
+
+impl Drop for PollPermit {
+    fn drop(&mut self) {
+        self.running.subtract(1);
+    }
+}
+
 /// The requests for polls of one target, of which at most one waits. This takes a kilobyte less
 /// than a channel, for each target.
 #[derive(Debug)]
 pub struct PollRequests {
     waiting: Mutex<Option<PollRequest>>,
     arrived: Notify,
-    /// Shared by the requests of all targets.
+    all: RequestedPolls,
+}
+
+/// The polls on request of all targets.
+#[derive(Debug, Clone)]
+struct RequestedPolls {
     permits: Arc<Semaphore>,
+    /// The number of polls in progress.
+    running: Arc<UsageGauge>,
 }
 
 impl PollRequests {
     /// Waits for a request, and for a permit for its poll. If this future is dropped, the request
     /// keeps waiting.
-    pub async fn next(&self) -> (PollRequest, Option<OwnedSemaphorePermit>) {
+    pub async fn next(&self) -> (PollRequest, Option<PollPermit>) {
         loop {
             while self.lock().is_none() {
                 self.arrived.notified().await;
             }
-            let permit = Box::pin(Arc::clone(&self.permits).acquire_owned()).await;
+            let permit = Box::pin(Arc::clone(&self.all.permits).acquire_owned()).await;
             if let Some(request) = self.take() {
                 // The semaphore is never closed.
-                return (request, permit.ok());
+                let permit = permit.ok().map(|permit| self.all.begin(permit));
+                return (request, permit);
             }
         }
     }
@@ -74,8 +96,17 @@ pub trait TargetSettings: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Polls {
     entries: Arc<Mutex<Entries>>,
-    /// Held by each poll on request.
-    permits: Arc<Semaphore>,
+    requested: RequestedPolls,
+}
+
+impl RequestedPolls {
+    fn begin(&self, permit: OwnedSemaphorePermit) -> PollPermit {
+        self.running.add(1);
+        PollPermit {
+            _permit: permit,
+            running: Arc::clone(&self.running),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,23 +142,25 @@ pub enum NotPolled {
     Failed(Reason),
 }
 
-impl Default for Polls {
-    fn default() -> Self {
+impl Polls {
+    /// No targets. `running` shows the number of polls on request in progress.
+    pub fn new(running: &Arc<UsageGauge>) -> Self {
         Polls {
             entries: Arc::default(),
-            permits: Arc::new(Semaphore::new(MAX_REQUESTED_POLLS)),
+            requested: RequestedPolls {
+                permits: Arc::new(Semaphore::new(MAX_REQUESTED_POLLS)),
+                running: Arc::clone(running),
+            },
         }
     }
-}
 
-impl Polls {
     /// Adds a target, or replaces one of the same name. Its task receives the requests, and calls
     /// [`Polls::remove_ended`] after dropping them.
     pub fn add(&self, name: &str, settings: Arc<dyn TargetSettings>) -> Arc<PollRequests> {
         let requests = Arc::new(PollRequests {
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            permits: Arc::clone(&self.permits),
+            all: self.requested.clone(),
         });
         let entry = PolledEntry {
             requests: Arc::downgrade(&requests),
@@ -284,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_task_of_a_target_answers_requests_for_polls() {
-        let polls = Polls::default();
+        let polls = Polls::new(&Arc::default());
         assert_eq!(polls.poll("a", None).await, Err(NotPolled::Unknown));
         let requests = add(&polls, "a", false);
         let task = tokio::spawn(async move {
@@ -304,7 +337,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_requests_share_a_poll() {
-        let polls = Polls::default();
+        let running = Arc::new(UsageGauge::default());
+        let polls = Polls::new(&running);
         let requests = add(&polls, "a", true);
         let _quiet = add(&polls, "b", false);
         let far = Instant::now() + Duration::from_secs(60);
@@ -316,13 +350,16 @@ mod tests {
             let polls = polls.clone();
             tokio::spawn(async move { polls.poll_for_scrape(None, far).await })
         };
-        let (first, _) = requests.next().await;
+        let (first, permit) = requests.next().await;
+        assert_eq!(running.value(), 1);
         // Other requests come while the poll runs. One of them has less time.
         let others = [ask(), ask()];
         let near = Instant::now() + Duration::from_secs(1);
         assert_eq!(polls.poll("a", Some(near)).await, Err(NotPolled::Late));
         assert!(requests.take().is_none());
         first.send(Some(Ok(()))).unwrap();
+        drop(permit);
+        assert_eq!(running.value(), 0);
         scrape.await.unwrap();
         for other in others {
             assert_eq!(other.await.unwrap(), Ok(()));
@@ -340,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_target_that_came_back_stays() {
-        let polls = Polls::default();
+        let polls = Polls::new(&Arc::default());
         let first = add(&polls, "a", true);
         assert!(polls.is_polled_by_scrapes("a"));
         let second = add(&polls, "a", false);

@@ -21,6 +21,10 @@ pub struct ConfiguredLimits {
     pub pushed: usize,
     /// Bytes of partial responses of `/metrics` that wait to be sent.
     pub copied: usize,
+    /// Bytes of responses to polls that are being received or processed.
+    pub polled: usize,
+    /// Polls on request in progress.
+    pub requested_polls: usize,
     /// Bytes of operations that wait to be forwarded.
     pub forwarded: usize,
     /// Idempotency keys.

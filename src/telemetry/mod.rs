@@ -30,7 +30,7 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 pub use clip::{clip, clip_to, escaped, is_hidden};
@@ -56,6 +56,10 @@ pub use webhooks::{WebhookLabels, WebhookStats};
 use crate::clock::Now;
 use crate::live::Live;
 use crate::peer::Peer;
+
+/// Bytes of responses to polls that are being received or processed. Their memory is limited for
+/// the whole process.
+pub static POLL_RECEIVED: LazyLock<Arc<UsageGauge>> = LazyLock::new(Arc::default);
 
 /// All counters of the process.
 #[derive(Debug)]
@@ -92,6 +96,8 @@ pub struct Telemetry {
     pub buffered: Arc<UsageGauge>,
     /// Bytes of partial responses of `/metrics` that wait to be sent.
     pub copied: Arc<UsageGauge>,
+    /// Polls on request in progress.
+    pub requested_polls: Arc<UsageGauge>,
     /// Pushes over HTTP.
     pub pushes: PushStats,
     /// Reloads of the configuration.
@@ -240,6 +246,7 @@ impl Telemetry {
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             buffered: Arc::default(),
+            requested_polls: Arc::default(),
             copied: Arc::default(),
             pushes: PushStats::default(),
             reloads: ReloadStats::new(started),

@@ -1,5 +1,7 @@
 //! Targets that are polled when the proxy is scraped, and `/probe`.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -170,4 +172,64 @@ fn a_probe_polls_one_configured_target_and_nothing_else() {
         text,
         "the last poll of target \"a target\" failed: status: answered 500 Internal Server Error\n"
     );
+}
+
+#[test]
+fn responses_being_received_and_polls_on_request_are_shown() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = upstream.local_addr().unwrap().to_string();
+    // Accepts a request, and sends a half of the response.
+    let answer_half = || {
+        let (mut stream, _) = upstream.accept().unwrap();
+        let mut head = [0; 4096];
+        assert_ne!(stream.read(&mut head).unwrap(), 0);
+        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 80\r\n\r\n";
+        let half = head.to_owned() + &"m 1\n".repeat(10);
+        stream.write_all(half.as_bytes()).unwrap();
+        stream
+    };
+    let proxy = Proxy::start(&target(
+        "t",
+        &address,
+        "interval = \"1h\"\ntimeout = \"1m\"",
+    ));
+    let gauges = |expected: [f64; 2]| {
+        let names = [
+            "exporter_proxy_poll_received_bytes",
+            "exporter_proxy_polls_requested",
+        ];
+        let seen = || names.map(|name| proxy.sample(name));
+        eventually(seen, |seen| *seen == expected.map(Some));
+    };
+    let rest = "m 2\n".repeat(10);
+    let mut scheduled = answer_half();
+    gauges([40.0, 0.0]);
+    scheduled.write_all(rest.as_bytes()).unwrap();
+    gauges([0.0, 0.0]);
+    thread::scope(|scope| {
+        let probe = scope.spawn(|| proxy.get("/probe?target=t").status);
+        let mut requested = answer_half();
+        gauges([40.0, 1.0]);
+        requested.write_all(rest.as_bytes()).unwrap();
+        assert_eq!(probe.join().unwrap(), 200);
+    });
+    gauges([0.0, 0.0]);
+    // The result of a poll is of no use once its target is removed.
+    thread::scope(|scope| {
+        let probe = scope.spawn(|| proxy.get("/probe?target=t"));
+        let _requested = answer_half();
+        gauges([40.0, 1.0]);
+        reload(&proxy, "");
+        let answer = probe.join().unwrap();
+        let expected = "target \"t\" was changed or removed while it was polled, or the proxy is \
+                        stopping; try again\n";
+        assert_eq!((answer.status, &*answer.text()), (503, expected));
+    });
+    gauges([0.0, 0.0]);
+    let limits = [
+        "exporter_proxy_poll_received_max_bytes",
+        "exporter_proxy_polls_requested_max",
+    ];
+    let limits = limits.map(|name| proxy.sample(name));
+    assert_eq!(limits, [Some(536_870_912.0), Some(100.0)]);
 }

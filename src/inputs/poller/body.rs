@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::kept;
 use crate::net::{BudgetShare, MemoryBudget};
+use crate::telemetry::POLL_RECEIVED;
 
 /// The limit on bytes of all responses together, of targets and lists, that are being
 /// received or processed.
@@ -11,7 +12,7 @@ pub const MAX_RECEIVED: usize = 512 << 20;
 
 /// The budget that all responses share.
 static RECEIVED: LazyLock<Arc<MemoryBudget>> =
-    LazyLock::new(|| Arc::new(MemoryBudget::new(MAX_RECEIVED, Arc::default())));
+    LazyLock::new(|| Arc::new(MemoryBudget::new(MAX_RECEIVED, Arc::clone(&POLL_RECEIVED))));
 
 /// A body that is being received.
 #[derive(Debug)]

@@ -49,6 +49,7 @@ use crate::live::Live;
 use crate::net::BlockingPool;
 use crate::telemetry::{DiscoveryStats, sender_log};
 
+pub use body::MAX_RECEIVED;
 pub use clients::ClientError;
 
 /// The limit on large responses that are decompressed or parsed at the same time.

@@ -3,7 +3,7 @@
 use super::families::OwnFamilies;
 use crate::exposition::Kind;
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{POLL_RECEIVED, Telemetry};
 
 /// A gauge of use and its limit.
 #[derive(Debug, Clone)]
@@ -79,6 +79,26 @@ pub fn all(telemetry: &Telemetry, store: &Store) -> Vec<LimitedGauge> {
             max: limits.held,
             title: "Memory of all metrics",
             is_bytes: true,
+        },
+        LimitedGauge {
+            name: "exporter_proxy_poll_received_bytes",
+            help: "Bytes of responses to polls that are being received or processed.",
+            value: POLL_RECEIVED.value(),
+            max_name: "exporter_proxy_poll_received_max_bytes",
+            setting: "fixed",
+            max: limits.polled,
+            title: "Responses to polls",
+            is_bytes: true,
+        },
+        LimitedGauge {
+            name: "exporter_proxy_polls_requested",
+            help: "Polls in progress that a scrape or /probe requested.",
+            value: telemetry.requested_polls.value(),
+            max_name: "exporter_proxy_polls_requested_max",
+            setting: "fixed",
+            max: limits.requested_polls,
+            title: "Polls on request",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_push_buffered_bytes",
