@@ -94,7 +94,10 @@ impl Screen {
                 Pattern::Prefix(begin) if !settings.action.has_sources() => {
                     needles.push(begin.to_string());
                 }
-                _ => {}
+                Pattern::All { .. }
+                | Pattern::OneOf(_)
+                | Pattern::Prefix(_)
+                | Pattern::Regex(_) => {}
             }
         }
         needles.retain(|needle| !["", "="].contains(&&**needle));
@@ -184,7 +187,14 @@ impl Rule {
             match settings.action {
                 Action::Drop | Action::Replace => return Touch::Never,
                 Action::Keep => return Touch::Drop,
-                _ => {}
+                Action::KeepEqual
+                | Action::DropEqual
+                | Action::HashMod
+                | Action::LabelMap
+                | Action::LabelDrop
+                | Action::LabelKeep
+                | Action::Lowercase
+                | Action::Uppercase => {}
             }
         }
         if self.needs_other_name(name) {

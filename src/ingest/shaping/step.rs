@@ -122,7 +122,7 @@ impl Step<'_> {
                     }
                     set.set(exported, own);
                 }
-                _ => {}
+                (true, _) | (false, LabelConflict::Override) => {}
             }
             set.set(name.into_owned(), value);
         }
