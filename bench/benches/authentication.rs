@@ -10,7 +10,7 @@ use std::time::Instant;
 use bench::figures::median;
 use exporter_proxy::peer::Peer;
 use exporter_proxy::security::config::{Entry, Who};
-use exporter_proxy::security::{Access, Caller, Door, Role, Web, hash_password};
+use exporter_proxy::security::{Access, Caller, ListenerKind, Role, Web, hash_password};
 use hyper::header::HeaderValue;
 use tokio::runtime::Builder;
 
@@ -45,7 +45,7 @@ fn main() {
     };
     let access = Access::new(&web, &Arc::default()).expect("the files are right");
     let caller = Caller {
-        door: Door::Http,
+        listener: ListenerKind::Http,
         peer: Peer::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))),
         gid: None,
         identity: None,

@@ -13,7 +13,7 @@ use crate::net::bind::BindError;
 use crate::net::listeners::{Listeners, Place, Ready, Wanted, WantedTls};
 use crate::net::tls::Protocols;
 use crate::net::{Balancers, MemoryBudget};
-use crate::security::{Door, Rules};
+use crate::security::{ListenerKind, Rules};
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
 
@@ -134,7 +134,7 @@ impl Servers {
             if accepts_pushes {
                 let (address, name) = (listener.socket_address(), Some(ready.name));
                 let access = &context.access;
-                access.warn_if_open(Door::Http, name, address, PUSHES);
+                access.warn_if_open(ListenerKind::Http, name, address, PUSHES);
             }
             let server = Server {
                 table: match ready.name {

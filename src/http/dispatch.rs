@@ -291,7 +291,7 @@ mod tests {
     use crate::http::{Hosts, PushLocation, WorkPools};
     use crate::net::{MemoryBudget, Permit, Permits};
     use crate::peer::Peer;
-    use crate::security::{Access, Door, Web};
+    use crate::security::{Access, ListenerKind, Web};
     use crate::storage::Journal;
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
@@ -359,7 +359,7 @@ mod tests {
         let progress = Mutex::new(false);
         let service = service_fn(|request| async {
             let caller = Caller {
-                door: Door::Http,
+                listener: ListenerKind::Http,
                 peer,
                 gid: None,
                 identity: None,

@@ -51,7 +51,7 @@ use crate::clock;
 use crate::fairness::Fairness;
 use crate::live::Live;
 use crate::net::{Connection, MemoryBudget, Stream};
-use crate::security::{Access, Caller, Door};
+use crate::security::{Access, Caller, ListenerKind};
 use crate::storage::Journal;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{Telemetry, dates};
@@ -154,7 +154,7 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
     stream.set_nodelay();
     let is_tls = matches!(stream, Stream::Tls(_));
     let caller = Caller {
-        door: Door::Http,
+        listener: ListenerKind::Http,
         peer,
         gid: stream.peer_group(),
         identity,

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::caller::Caller;
-use super::config::{Door, Web};
+use super::config::{ListenerKind, Web};
 use super::passwords::{Passwords, Refusal};
 use super::role::Role;
 use super::rules::{FileProblem, Identity, Rules};
@@ -124,9 +124,9 @@ impl Access {
         }
     }
 
-    /// Whether everyone who reaches a door can write there.
-    pub fn is_open(&self, door: Door) -> bool {
-        self.rules().is_everyones(Role::Write, door)
+    /// Whether everyone who reaches a listener can write there.
+    pub fn is_open(&self, listener: ListenerKind) -> bool {
+        self.rules().is_everyones(Role::Write, listener)
     }
 
     /// Warns in the log and by a metric if everyone on the network can write to a listener.
@@ -134,13 +134,13 @@ impl Access {
     /// UDP; `setting` is the setting of the address.
     pub fn warn_if_open(
         &self,
-        door: Door,
+        listener: ListenerKind,
         name: Option<ListenerName>,
         address: Option<SocketAddr>,
         setting: &str,
     ) {
         let Some(address) = address else { return };
-        if address.ip().to_canonical().is_loopback() || !self.is_open(door) {
+        if address.ip().to_canonical().is_loopback() || !self.is_open(listener) {
             return;
         }
         self.stats.set_open(name);
@@ -190,7 +190,7 @@ impl Access {
             scope,
             user: caller.user(),
         };
-        if rules.is_everyones(role, caller.door) {
+        if rules.is_everyones(role, caller.listener) {
             return Ok(by_caller(Scope::ALL));
         }
         let by_connection = rules.of_connection(role, caller);
@@ -307,7 +307,7 @@ impl Access {
     /// The caller does not have the role. This is counted.
     pub fn authorize_connection(&self, role: Role, caller: &Caller) -> Result<Scope, Denial> {
         let rules = self.rules();
-        if rules.is_everyones(role, caller.door) {
+        if rules.is_everyones(role, caller.listener) {
             return Ok(Scope::ALL);
         }
         let decided = rules
@@ -321,7 +321,7 @@ impl Access {
     /// Whether a caller has a role at a socket other than HTTP. Nothing is counted.
     pub fn has_role(&self, role: Role, caller: &Caller) -> bool {
         let rules = self.rules();
-        rules.is_everyones(role, caller.door) || rules.of_connection(role, caller).is_some()
+        rules.is_everyones(role, caller.listener) || rules.of_connection(role, caller).is_some()
     }
 }
 

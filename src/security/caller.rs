@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::config::Door;
+use super::config::ListenerKind;
 use crate::peer::{ClientIdentity, Peer};
 
 /// The other end of a connection, as far as the connection itself shows.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The kind of listener.
-    pub door: Door,
+    pub listener: ListenerKind,
     /// The address or process.
     pub peer: Peer,
     /// The group that the process runs as; `None` unless this is a Unix socket.

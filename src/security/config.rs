@@ -38,7 +38,7 @@ pub struct Entry {
     pub who: Who,
     /// The listeners where they apply; empty for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub listeners: Vec<Door>,
+    pub listeners: Vec<ListenerKind>,
     /// Patterns of the apps that it may write; see [`Bounds`](super::Bounds::apps).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub apps: Vec<Pattern>,
@@ -77,7 +77,7 @@ pub enum Who {
 /// A kind of listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Door {
+pub enum ListenerKind {
     /// The listeners for scrapes and pushes over HTTP.
     Http,
     /// The sockets that apps send to (`[receiver]`).
@@ -86,11 +86,11 @@ pub enum Door {
     Operations,
 }
 
-impl Door {
-    const NAMES: [(&'static str, Door); 3] = [
-        ("http", Door::Http),
-        ("receiver", Door::Receiver),
-        ("operations", Door::Operations),
+impl ListenerKind {
+    const NAMES: [(&'static str, ListenerKind); 3] = [
+        ("http", ListenerKind::Http),
+        ("receiver", ListenerKind::Receiver),
+        ("operations", ListenerKind::Operations),
     ];
 }
 
@@ -164,7 +164,7 @@ fn entry(mut table: Table<'_>, place: &Place) -> Option<Entry> {
             table.fault(place, format!("`web.access.{key}` must not be empty"));
         }
     }
-    let listeners = table.take_list("listeners", choice(&Door::NAMES));
+    let listeners = table.take_list("listeners", choice(&ListenerKind::NAMES));
     let apps_place = table.place("apps").or_else(|| table.place("labels"));
     let apps = table.take_list("apps", pattern);
     let labels = table
@@ -197,7 +197,7 @@ fn entry(mut table: Table<'_>, place: &Place) -> Option<Entry> {
              role, and not \"admin\"",
         );
     }
-    let takes_secrets = listeners.is_empty() || listeners.contains(&Door::Http);
+    let takes_secrets = listeners.is_empty() || listeners.contains(&ListenerKind::Http);
     if let Some(Who::TokenFile(_) | Who::User(_)) = whos.last()
         && !takes_secrets
     {

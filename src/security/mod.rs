@@ -25,7 +25,7 @@ mod web_file;
 
 pub use access::{Access, AccessError, Denial, Grant};
 pub use caller::Caller;
-pub use config::{Door, Web};
+pub use config::{ListenerKind, Web};
 pub use passwords::{HashError, hash_password};
 pub use role::Role;
 pub use rules::{FileProblem, Rules, named_files};

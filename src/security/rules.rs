@@ -12,7 +12,7 @@ use ring::digest;
 use subtle::ConstantTimeEq as _;
 
 use super::caller::Caller;
-use super::config::{Door, Entry, Web, Who};
+use super::config::{Entry, ListenerKind, Web, Who};
 use super::role::Role;
 use super::scope::{Bounds, Scope};
 use super::web_file::{MAX_FILE, RequestRate, WebFile};
@@ -47,7 +47,7 @@ pub struct Rules {
 #[derive(Debug)]
 struct Rule {
     roles: Vec<Role>,
-    listeners: Vec<Door>,
+    listeners: Vec<ListenerKind>,
     bounds: Option<Arc<Bounds>>,
     who: Known,
 }
@@ -175,16 +175,16 @@ impl Rules {
         self.entries.iter().any(|entry| entry.roles.contains(&role))
     }
 
-    /// The entries that give a role at a door. Admin includes the other roles. Without an
+    /// The entries that give a role at a listener. Admin includes the other roles. Without an
     /// entry for admin, those who may write without bounds have it.
-    fn giving(&self, role: Role, door: Door) -> impl Iterator<Item = &Rule> {
+    fn giving(&self, role: Role, listener: ListenerKind) -> impl Iterator<Item = &Rule> {
         let follows_write = role == Role::Admin && !self.has_entry(Role::Admin);
         self.entries.iter().filter(move |entry| {
             let gives = match follows_write {
                 true => entry.roles.contains(&Role::Write) && entry.bounds.is_none(),
                 false => entry.roles.contains(&role) || entry.roles.contains(&Role::Admin),
             };
-            gives && (entry.listeners.is_empty() || entry.listeners.contains(&door))
+            gives && (entry.listeners.is_empty() || entry.listeners.contains(&listener))
         })
     }
 
@@ -197,16 +197,16 @@ impl Rules {
         !self.has_entry(decides)
     }
 
-    /// Whether everyone has a role at a door. Only HTTP can ask for a password, so users
+    /// Whether everyone has a role at a listener. Only HTTP can ask for a password, so users
     /// alone do not close other sockets.
-    pub fn is_everyones(&self, role: Role, door: Door) -> bool {
-        self.is_unassigned(role) && (self.users.is_empty() || door != Door::Http)
+    pub fn is_everyones(&self, role: Role, listener: ListenerKind) -> bool {
+        self.is_unassigned(role) && (self.users.is_empty() || listener != ListenerKind::Http)
     }
 
     /// The scope that the connection alone gives a caller; `None` without the role.
     pub fn of_connection(&self, role: Role, caller: &Caller) -> Option<Scope> {
         scope(
-            self.giving(role, caller.door)
+            self.giving(role, caller.listener)
                 .filter(|rule| rule.who.is(caller)),
         )
     }
@@ -216,14 +216,14 @@ impl Rules {
         if matches!(identity, Identity::User(_)) && self.is_unassigned(role) {
             return Some(Scope::ALL);
         }
-        let rules = self.giving(role, caller.door);
+        let rules = self.giving(role, caller.listener);
         scope(rules.filter(|rule| rule.who.is(caller) || rule.who.has(identity)))
     }
 
     /// Whether users, and whether tokens, can have a role over HTTP.
     pub fn secrets(&self, role: Role) -> (bool, bool) {
         let (mut users, mut tokens) = (self.is_unassigned(role) && !self.users.is_empty(), false);
-        for rule in self.giving(role, Door::Http) {
+        for rule in self.giving(role, ListenerKind::Http) {
             users |= matches!(rule.who, Known::User(_));
             tokens |= matches!(rule.who, Known::Tokens(_));
         }

@@ -25,9 +25,9 @@ fn access(web: &str) -> Access {
     Access::new(&web, &Arc::default()).unwrap()
 }
 
-fn tcp(door: Door, address: &str) -> Caller {
+fn tcp(listener: ListenerKind, address: &str) -> Caller {
     Caller {
-        door,
+        listener,
         peer: Peer::Tcp(SocketAddr::new(address.parse().unwrap(), 1)),
         gid: None,
         identity: None,
@@ -36,7 +36,7 @@ fn tcp(door: Door, address: &str) -> Caller {
 
 fn unix(uid: u32, gid: u32) -> Caller {
     Caller {
-        door: Door::Receiver,
+        listener: ListenerKind::Receiver,
         peer: Peer::Unix { pid: None, uid },
         gid: Some(gid),
         identity: None,
@@ -52,8 +52,8 @@ fn roles(access: &Access, caller: &Caller) -> Vec<&'static str> {
 
 #[test]
 fn a_role_without_an_entry_is_everyones_and_admin_follows_write() {
-    let anyone = tcp(Door::Http, "192.0.2.1");
-    let friend = tcp(Door::Http, "10.0.0.1");
+    let anyone = tcp(ListenerKind::Http, "192.0.2.1");
+    let friend = tcp(ListenerKind::Http, "10.0.0.1");
     let all = ["read", "write", "admin"];
     assert_eq!(roles(&access(""), &anyone), all);
     let write = access("[[access]]\nrole = \"write\"\nallow_from = \"10.0.0.0/8\"\n");
@@ -75,14 +75,22 @@ fn entries_hold_for_their_listeners() {
         "[[access]]\nrole = [\"read\", \"write\"]\nallow_from = \"10.0.0.1\"\nlisteners = [\"receiver\"]\n\
          [[access]]\nrole = \"admin\"\nallow_from = \"10.0.0.2\"\n",
     );
-    for (door, address, expected) in [
-        (Door::Receiver, "10.0.0.1", &["read", "write"][..]),
-        (Door::Http, "10.0.0.1", &[]),
-        (Door::Operations, "10.0.0.1", &[]),
-        (Door::Operations, "10.0.0.2", &["read", "write", "admin"]),
-        (Door::Receiver, "10.0.0.3", &[]),
+    for (listener, address, expected) in [
+        (ListenerKind::Receiver, "10.0.0.1", &["read", "write"][..]),
+        (ListenerKind::Http, "10.0.0.1", &[]),
+        (ListenerKind::Operations, "10.0.0.1", &[]),
+        (
+            ListenerKind::Operations,
+            "10.0.0.2",
+            &["read", "write", "admin"],
+        ),
+        (ListenerKind::Receiver, "10.0.0.3", &[]),
     ] {
-        assert_eq!(roles(&access, &tcp(door, address)), expected, "{address}");
+        assert_eq!(
+            roles(&access, &tcp(listener, address)),
+            expected,
+            "{address}"
+        );
     }
 }
 
@@ -96,7 +104,7 @@ fn unix_users_and_groups_are_those_of_the_process() {
         (unix(1, 2000), true),
         (unix(2000, 1000), false),
         (unix(0, 0), false),
-        (tcp(Door::Receiver, "127.0.0.1"), false),
+        (tcp(ListenerKind::Receiver, "127.0.0.1"), false),
     ] {
         let found = access.authorize_connection(Role::Write, &caller);
         assert_eq!(found.is_ok(), allowed, "{caller:?}");
@@ -111,7 +119,7 @@ fn names_in_verified_certificates_are_compared() {
             common_name: common.map(str::to_owned),
             alternative_names: others.iter().map(|&name| name.to_owned()).collect(),
         })),
-        ..tcp(Door::Receiver, "192.0.2.1")
+        ..tcp(ListenerKind::Receiver, "192.0.2.1")
     };
     for (caller, allowed) in [
         (with(None, &["other.example", "a.shop.example"]), true),
@@ -119,7 +127,7 @@ fn names_in_verified_certificates_are_compared() {
         // Alternative names replace the common name.
         (with(Some("a.shop.example"), &["other.example"]), false),
         (with(None, &["shop.example.evil"]), false),
-        (tcp(Door::Receiver, "192.0.2.1"), false),
+        (tcp(ListenerKind::Receiver, "192.0.2.1"), false),
     ] {
         let found = access.authorize_connection(Role::Write, &caller);
         assert_eq!(found.is_ok(), allowed, "{caller:?}");
@@ -139,7 +147,7 @@ async fn bounds_of_several_entries_add_up() {
         ("10.1.1.1", "abc"),
         ("192.0.2.1", ""),
     ] {
-        let caller = tcp(Door::Http, address);
+        let caller = tcp(ListenerKind::Http, address);
         let scope = access.authorize(Role::Write, &caller, None).await;
         let allows = |app: &str| {
             scope

@@ -35,7 +35,7 @@ use crate::live::Live;
 use crate::net::SocketFile;
 use crate::peer::Peer;
 use crate::reason::Reason;
-use crate::security::{Caller, Door};
+use crate::security::{Caller, ListenerKind};
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
@@ -419,7 +419,7 @@ fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut 
         if let Some(access) = &processor.access {
             let (peer, gid) = datagram.sender;
             let caller = Caller {
-                door: Door::Operations,
+                listener: ListenerKind::Operations,
                 peer,
                 gid,
                 identity: None,

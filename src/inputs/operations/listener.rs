@@ -26,7 +26,7 @@ use crate::net::accept::ListenerLimits;
 use crate::net::bind::{self, BindError};
 use crate::net::listeners::{Listeners, Place, Ready, Wanted, WantedTls};
 use crate::net::tls::Protocols;
-use crate::security::Door;
+use crate::security::ListenerKind;
 use crate::settings::Address;
 use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::storage::Persistent;
@@ -204,7 +204,7 @@ impl Operations {
             stats.use_transport(transport);
             let (access, address) = (&context.access, ready.listener.socket_address());
             access.warn_if_open(
-                Door::Operations,
+                ListenerKind::Operations,
                 Some(ready.name),
                 address,
                 "operations.tcp",
@@ -248,7 +248,12 @@ impl Operations {
                 }
             };
             let access = &context.access;
-            access.warn_if_open(Door::Operations, None, open.address, "operations.udp");
+            access.warn_if_open(
+                ListenerKind::Operations,
+                None,
+                open.address,
+                "operations.udp",
+            );
             self.datagrams.push(open);
         }
         for gone in before {

@@ -20,7 +20,7 @@ use crate::ingest::shaping::Shapes;
 use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::registry::Update;
-use crate::security::{Access, Door};
+use crate::security::{Access, ListenerKind};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{OperationStats, Transport};
@@ -176,7 +176,7 @@ impl Processor {
     /// Accepts messages only from senders with the role.
     #[must_use]
     pub(super) fn guarded_by(mut self, access: &Arc<Access>) -> Self {
-        self.access = (!access.is_open(Door::Operations)).then(|| Arc::clone(access));
+        self.access = (!access.is_open(ListenerKind::Operations)).then(|| Arc::clone(access));
         self
     }
 

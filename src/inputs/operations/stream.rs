@@ -22,7 +22,7 @@ use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
 use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
-use crate::security::{Caller, Door};
+use crate::security::{Caller, ListenerKind};
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
@@ -62,7 +62,7 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
     let (mut stream, permit) = connection.split();
     let progress = Arc::clone(permit.progress());
     let caller = Caller {
-        door: Door::Operations,
+        listener: ListenerKind::Operations,
         peer,
         gid: stream.peer_group(),
         identity,

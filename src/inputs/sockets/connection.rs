@@ -24,7 +24,7 @@ use crate::net::{
     Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
 };
 use crate::reason::Reason;
-use crate::security::{Caller, Door, Role, Scope};
+use crate::security::{Caller, ListenerKind, Role, Scope};
 use crate::telemetry::WireFormat;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
@@ -51,7 +51,7 @@ pub async fn serve(live: Live<Service>, connection: Connection) {
     let (peer, identity) = (connection.peer, connection.identity.clone());
     let (mut stream, permit) = connection.split();
     let caller = Caller {
-        door: Door::Receiver,
+        listener: ListenerKind::Receiver,
         peer,
         gid: stream.peer_group(),
         identity,

@@ -33,7 +33,7 @@ use crate::net::bind::BindError;
 use crate::net::listeners::{Listeners, Place, Ready, Wanted, WantedTls};
 use crate::net::tls::Protocols;
 use crate::net::{BlockingPool, MemoryBudget};
-use crate::security::Door;
+use crate::security::ListenerKind;
 use crate::settings::listen::SocketPath;
 use crate::telemetry::ListenerName;
 
@@ -134,7 +134,12 @@ impl Sockets {
         let with_services = listeners.into_iter().map(|ready| {
             let address = ready.listener.socket_address();
             let access = &context.access;
-            access.warn_if_open(Door::Receiver, Some(ready.name), address, TCP_SETTING);
+            access.warn_if_open(
+                ListenerKind::Receiver,
+                Some(ready.name),
+                address,
+                TCP_SETTING,
+            );
             let service = Service {
                 config: Arc::clone(&config),
                 admission: Arc::clone(&context.admission),
