@@ -101,6 +101,12 @@ impl Store {
         self.is_large_write_running.load(Ordering::Relaxed)
     }
 
+    /// Pretends that a large write is or is not in progress.
+    #[cfg(test)]
+    pub fn set_busy(&self, busy: bool) {
+        self.is_large_write_running.store(busy, Ordering::Relaxed);
+    }
+
     /// The hasher for series identity, shared by all parsers; see
     /// [`hash_series`](crate::exposition::hash_series).
     pub fn hasher(&self) -> &RandomState {

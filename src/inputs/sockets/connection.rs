@@ -521,3 +521,6 @@ where
     };
     timeout(LINGER_TIME, drain).await.unwrap_or(Ok(()))
 }
+
+#[cfg(test)]
+mod tests;

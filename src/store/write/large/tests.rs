@@ -382,7 +382,7 @@ fn an_operation_releases_the_registry_while_it_waits_for_a_large_write() {
         ..registry::Batch::default()
     };
     let turn = store.turn();
-    store.is_large_write_running.store(true, Ordering::Relaxed);
+    store.set_busy(true);
     thread::scope(|scope| {
         let operated = scope.spawn(|| store.operate(batch, Now::read()));
         // By then it waits, unless the machine is very slow.
@@ -392,7 +392,7 @@ fn an_operation_releases_the_registry_while_it_waits_for_a_large_write() {
             store.registry.try_lock().is_ok()
         });
         let waits = !operated.is_finished();
-        store.is_large_write_running.store(false, Ordering::Relaxed);
+        store.set_busy(false);
         drop(turn);
         operated.join().unwrap().unwrap();
         assert!(is_free && waits);
