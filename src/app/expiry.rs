@@ -10,11 +10,12 @@ use crate::context::Context;
 use crate::telemetry::clip;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// Time between two checks.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two checks. Each wakes threads with cold caches, which is most of what an idle
+/// proxy costs; and nothing is scraped more often.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many checks in a row are skipped while large writes are applied.
-const MAX_SKIPPED: u32 = 20;
+const MAX_SKIPPED: u32 = 5;
 
 /// Runs until the program stops.
 pub async fn run(context: Context) {
