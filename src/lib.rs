@@ -32,6 +32,7 @@ pub mod coding;
 mod redact;
 pub mod settings;
 pub mod watched;
+pub mod yaml;
 
 // Events: messages that sinks pass on to other systems.
 pub mod event;

@@ -41,7 +41,6 @@ pub use labels::LabelSet;
 pub use plan::Plan;
 pub use settings::{Action, MAX_RULES, RuleSettings, RulesFile, take, take_file};
 pub use touch::{NameScreen, Screen, Touch};
-pub use yaml::YamlError;
 
 use bounds::write;
 use pattern::Pattern;

@@ -5,15 +5,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::settings::{Action, MAX_RULES, RuleSettings};
 use super::{Rule, Rules};
-
-/// An error in a list of rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct YamlError {
-    /// The line and the column, from 1, if known.
-    pub at: Option<(usize, usize)>,
-    /// What is wrong.
-    pub message: String,
-}
+use crate::yaml::YamlProblem;
 
 /// A rule as it is written. Fields that are `null` have their defaults, apart from `regex`,
 /// which is empty then, as in Prometheus.
@@ -36,14 +28,16 @@ impl Rules {
     /// # Errors
     ///
     /// All errors in it, but at most one of the format of YAML.
-    pub fn parse_yaml(text: &str) -> Result<Self, Vec<YamlError>> {
+    pub fn parse_yaml(text: &str) -> Result<Self, Vec<YamlProblem>> {
         let written: Option<Vec<Spanned<Written>>> = match text.trim().is_empty() {
             true => None,
-            false => serde_saphyr::from_str(text).map_err(|error| vec![of_yaml(&error)])?,
+            false => {
+                serde_saphyr::from_str(text).map_err(|error| vec![YamlProblem::from(&error)])?
+            }
         };
         let written = written.unwrap_or_default();
         if written.len() > MAX_RULES {
-            return Err(vec![YamlError {
+            return Err(vec![YamlProblem {
                 at: None,
                 message: format!("has {} rules; the limit is {MAX_RULES}", written.len()),
             }]);
@@ -53,10 +47,9 @@ impl Rules {
         for rule in written {
             match settle(&rule.value) {
                 Ok(rule) => rules.push(rule),
-                Err((at, message)) => problems.push(YamlError {
-                    at: Some(position(&at.unwrap_or(rule.referenced))),
-                    message,
-                }),
+                Err((at, message)) => {
+                    problems.push(YamlProblem::at(&at.unwrap_or(rule.referenced), message));
+                }
             }
         }
         match problems.is_empty() {
@@ -106,20 +99,4 @@ fn settle(written: &Written) -> Result<Rule, (Option<Location>, String)> {
         };
         (at, format!("{field} {problem}"))
     })
-}
-
-fn of_yaml(error: &serde_saphyr::Error) -> YamlError {
-    let error = error.without_snippet();
-    let message = error.to_string();
-    // The message ends with the position, which is a field here.
-    let message = message.split(" at line ").next().unwrap_or_default();
-    YamlError {
-        at: error.location().as_ref().map(position),
-        message: message.to_owned(),
-    }
-}
-
-fn position(location: &Location) -> (usize, usize) {
-    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    (number(location.line()), number(location.column()))
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bcrypt::HashParts;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
 use crate::net::tls::TlsSettings;
 use crate::settings::value::duration_of;
+use crate::yaml::YamlProblem;
 
 /// The accepted costs of password hashes. At 16, a check takes several seconds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
@@ -66,15 +67,6 @@ impl Default for WebFile {
     }
 }
 
-/// An error in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The line and the column, from 1, if known.
-    pub at: Option<(usize, usize)>,
-    /// What is wrong. It quotes no secrets.
-    pub message: String,
-}
-
 /// The file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -124,10 +116,12 @@ impl WebFile {
     /// # Errors
     ///
     /// All errors in it. After an error in the YAML itself, there is only that one.
-    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+    pub fn parse(text: &str) -> Result<Self, Vec<YamlProblem>> {
         let written: Written = match text.trim().is_empty() {
             true => Written::default(),
-            false => serde_saphyr::from_str(text).map_err(|error| vec![of_yaml(&error)])?,
+            false => {
+                serde_saphyr::from_str(text).map_err(|error| vec![YamlProblem::from(&error)])?
+            }
         };
         let mut problems = Vec::new();
         let mut file = WebFile::default();
@@ -138,7 +132,7 @@ impl WebFile {
         {
             if let Err(problem) = tls.value.check() {
                 let message = format!("tls_server_config {problem}");
-                problems.push(at(&tls.referenced, &message));
+                problems.push(YamlProblem::at(&tls.referenced, &message));
             }
             file.tls = Some(tls.value);
         }
@@ -149,7 +143,7 @@ impl WebFile {
                 }
                 Err(problem) => {
                     let message = format!("the password of user {user:?} {problem}");
-                    problems.push(at(&hash.referenced, &message));
+                    problems.push(YamlProblem::at(&hash.referenced, &message));
                 }
             }
         }
@@ -158,13 +152,13 @@ impl WebFile {
         for (name, value) in http.headers.unwrap_or_default() {
             match header(&name, value.value.as_deref().unwrap_or_default()) {
                 Ok(header) => file.headers.extend(header),
-                Err(problem) => problems.push(at(&value.referenced, &problem)),
+                Err(problem) => problems.push(YamlProblem::at(&value.referenced, &problem)),
             }
         }
         if let Some(rate) = written.rate_limit {
             match rate.value.settle() {
                 Ok(limit) => file.rate_limit = limit,
-                Err(problem) => problems.push(at(&rate.referenced, &problem)),
+                Err(problem) => problems.push(YamlProblem::at(&rate.referenced, &problem)),
             }
         }
         match problems.is_empty() {
@@ -221,30 +215,6 @@ fn header(name: &str, value: &str) -> Result<Option<(HeaderName, HeaderValue)>, 
         format!("the value of the header {known} has characters that are not allowed")
     })?;
     Ok(Some((name, value)))
-}
-
-fn of_yaml(error: &serde_saphyr::Error) -> Problem {
-    // The snippet of the file could show a password.
-    let error = error.without_snippet();
-    let message = error.to_string();
-    // The message ends with the position, which has a field of its own here.
-    let message = message.split(" at line ").next().unwrap_or_default();
-    Problem {
-        at: error.location().as_ref().map(position),
-        message: message.to_owned(),
-    }
-}
-
-fn at(location: &Location, message: &str) -> Problem {
-    Problem {
-        at: Some(position(location)),
-        message: message.to_owned(),
-    }
-}
-
-fn position(location: &Location) -> (usize, usize) {
-    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    (number(location.line()), number(location.column()))
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::globs::Globs;
 use super::regexes::{self, Regexes};
 use super::yaml::{
-    self, MappingError, WrittenDefaults, WrittenHistogram, WrittenQuantile, WrittenRule,
-    WrittenSummary, position,
+    self, WrittenDefaults, WrittenHistogram, WrittenQuantile, WrittenRule, WrittenSummary,
 };
 use super::{Mapping, Observer, Rule, RuleOptions, SourceType};
 use crate::exposition::write_help;
 use crate::registry::{MAX_AGE_BUCKETS, NativeSpec, QuantileSpec};
 use crate::relabel::template::Template;
+use crate::yaml::{YamlProblem, position};
 
 /// The limit on rules.
 const MAX_RULES: usize = 10_000;
@@ -65,11 +65,11 @@ struct Defaults {
 }
 
 /// Reads and checks a mapping.
-pub(super) fn mapping(text: &str) -> Result<Mapping, Vec<MappingError>> {
+pub(super) fn mapping(text: &str) -> Result<Mapping, Vec<YamlProblem>> {
     let written = yaml::read(text).map_err(|problem| vec![problem])?;
     let rules = written.mappings.unwrap_or_default();
     let mut problems = Vec::new();
-    let mut problem = |at, message| problems.push(MappingError { at, message });
+    let mut problem = |at, message| problems.push(YamlProblem { at, message });
     if rules.len() > MAX_RULES {
         problem(
             None,
@@ -257,7 +257,7 @@ fn settle(
                 "label names must have letters, digits and underscores, and neither a digit nor \"__\" first, not {name:?}"
             ));
         }
-        Ok((name.clone(), template(value)))
+        Ok((name.clone(), template(value.as_deref().unwrap_or_default())))
     });
     Ok(Rule {
         labels: labels.collect::<Result<_, _>>()?,

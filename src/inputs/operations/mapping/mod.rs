@@ -25,8 +25,7 @@ use crate::exposition::LabelText;
 use crate::registry::{NativeSpec, QuantileSpec};
 use crate::relabel::template::Template;
 use crate::telemetry::LoadedMapping;
-
-pub use self::yaml::MappingError;
+use crate::yaml::YamlProblem;
 
 /// The type of a value, for rules that match by type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +159,7 @@ impl Mapping {
     /// # Errors
     ///
     /// All errors in it, with their positions.
-    pub fn parse(text: &str) -> Result<Self, Vec<MappingError>> {
+    pub fn parse(text: &str) -> Result<Self, Vec<YamlProblem>> {
         check::mapping(text)
     }
 

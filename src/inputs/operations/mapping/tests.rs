@@ -50,7 +50,7 @@ mappings:
   labels: {first: $1, second: $2, third: $3, all: $1-$2-$3, bad: $1_x, zero: $0}
 - match: '*.signup.*.*'
   name: '${2}_total'
-  labels: {job: '${1}_server'}
+  labels: {job: '${1}_server', shop: }
 - match: named.*.*.*.9-counter
   name: $1
 ";
@@ -74,7 +74,7 @@ mappings:
                 "red.",
                 "4 pair all=red-- bad= first=red second= third= zero=red.",
             ),
-            ("web.signup.x-y.no", "5 x_y_total job=web_server"),
+            ("web.signup.x-y.no", "5 x_y_total job=web_server shop="),
             ("named.9lives.b.c.9-counter", "6 _9lives"),
             ("one", "- one"),
             ("shop.cart.only", "- shop_cart_only"),
@@ -396,12 +396,12 @@ fn bad_files_are_refused_with_the_line() {
         ("mappings:\n- match: *.test.*\n  name: m\n", "", 2),
         (
             "mappings:\n- match: a\n  name: m\n  ttl: soon\n",
-            "must be a time such as 1m20s",
+            "must be a duration such as 1m20s",
             4,
         ),
         (
             "mappings:\n- match: a\n  name: m\n  ttl: -5s\n",
-            "must be a time such as 1m20s",
+            "must be a duration such as 1m20s",
             4,
         ),
         ("mappings:\n- match: a\n  name: m\n  scale: much\n", "", 4),

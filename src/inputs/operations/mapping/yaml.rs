@@ -4,16 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
-/// An error in a mapping file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappingError {
-    /// The line and the column, from 1, if known.
-    pub at: Option<(usize, usize)>,
-    /// What is wrong.
-    pub message: String,
-}
+use crate::yaml::YamlProblem;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -45,7 +38,8 @@ pub(super) struct WrittenRule {
     #[serde(rename = "match")]
     pub(super) pattern: Option<String>,
     pub(super) name: Option<String>,
-    pub(super) labels: Option<BTreeMap<String, String>>,
+    /// Without a value, a label is empty.
+    pub(super) labels: Option<BTreeMap<String, Option<String>>>,
     pub(super) honor_labels: Option<bool>,
     pub(super) observer_type: Option<String>,
     pub(super) timer_type: Option<String>,
@@ -92,29 +86,16 @@ pub(super) struct WrittenQuantile {
 /// # Errors
 ///
 /// The text is not YAML, or it has an unknown key or a value of the wrong type.
-pub(super) fn read(text: &str) -> Result<WrittenMapping, MappingError> {
+pub(super) fn read(text: &str) -> Result<WrittenMapping, YamlProblem> {
     if text
         .lines()
         .all(|line| line.trim().is_empty() || line.trim() == "---")
     {
         return Ok(WrittenMapping::default());
     }
-    let written: Option<WrittenMapping> = serde_saphyr::from_str(text).map_err(|error| {
-        let error = error.without_snippet();
-        let message = error.to_string();
-        // The message ends with the position, which has a field of its own here.
-        let message = message.split(" at line ").next().unwrap_or_default();
-        MappingError {
-            at: error.location().as_ref().map(position),
-            message: message.to_owned(),
-        }
-    })?;
+    let written: Option<WrittenMapping> =
+        serde_saphyr::from_str(text).map_err(|error| YamlProblem::from(&error))?;
     Ok(written.unwrap_or_default())
-}
-
-pub(super) fn position(location: &Location) -> (usize, usize) {
-    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    (number(location.line()), number(location.column()))
 }
 
 /// A duration in Go's notation, such as `1m20s`. A number is in nanoseconds.
@@ -125,7 +106,9 @@ impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         parse_duration(&text).map(GoDuration).ok_or_else(|| {
-            let problem = format!("must be a time such as 1m20s and not negative, not {text:?}");
+            let problem = format!(
+                "must be a duration such as 1m20s (h, m, s, ms, us, ns), and not negative, not {text:?}"
+            );
             de::Error::custom(problem)
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::found::{Findings, FoundReader, Room};
+use crate::yaml::YamlProblem;
 
 /// The format of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub fn parse(text: &str, format: ListFormat) -> Result<Vec<Group>, String> {
         ListFormat::Json => serde_json::from_str(text).map_err(|problem| problem.to_string()),
         // An empty document counts as an empty list.
         ListFormat::Yaml => serde_saphyr::from_str::<Option<_>>(text)
-            .map_err(|problem| problem.without_snippet().to_string())
+            .map_err(|error| YamlProblem::from(&error).to_string())
             .map(Option::unwrap_or_default),
     }
 }
