@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         }) => {
             Some(rules_of_file(file).and_then(|rules| relabel(&relabel::tool::stages(&rules, ""))))
         }
-        Some(Command::StatsdMap { file: Some(file) }) => {
+        Some(Command::StatsdMap { file: Some(file) }) if cli.config.is_none() => {
             let mapping = mapping_of_file(file);
             Some(mapping.and_then(|mapping| statsd_map(&Config::default(), file, mapping)))
         }
@@ -169,13 +169,16 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::StatsdMap { .. } => match &loaded.config.operations.statsd_mapping {
-            Some(file) => mapping_of_file(&file.path)
-                .and_then(|mapping| statsd_map(&loaded.config, &file.path, mapping)),
-            None => Err(anyhow::Error::msg(
-                "name a mapping file, or set operations.statsd_mapping",
-            )),
-        },
+        Command::StatsdMap { file } => {
+            let configured = loaded.config.operations.statsd_mapping.as_ref();
+            match file.or_else(|| configured.map(|file| file.path.clone())) {
+                Some(file) => mapping_of_file(&file)
+                    .and_then(|mapping| statsd_map(&loaded.config, &file, mapping)),
+                None => Err(anyhow::Error::msg(
+                    "name a mapping file, or set operations.statsd_mapping",
+                )),
+            }
+        }
         Command::Storage { command, directory } => {
             let directory = directory.or_else(|| loaded.config.storage.directory());
             storage(command, directory.as_deref())

@@ -271,6 +271,23 @@ fn the_command_shows_what_becomes_of_each_line() {
         assert!(problem.contains("1 value is rejected"), "{problem}");
         assert_eq!(output.status.code(), Some(1));
     }
+    // With both, the file has the rules and the configuration everything else.
+    fs::write(
+        dir.path().join("plain.toml"),
+        "[operations]\nunix_sockets = [\"o.sock\"]\nstatsd_tags = []\n",
+    )
+    .unwrap();
+    let line = "hits:1|c|#env:prod\n";
+    for (arguments, series) in [
+        (&["mapping.yml"][..], "hits{env=\"prod\"}"),
+        (&["mapping.yml", "-c", "plain.toml"], "hits"),
+    ] {
+        let output = statsd_map(dir.path(), arguments, line);
+        let expected = format!("{line}  no rule: counter {series}: add 1, ttl 3600s\n");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+    let output = statsd_map(dir.path(), &["mapping.yml", "-c", "none.toml"], line);
+    assert_eq!(output.status.code(), Some(78));
     fs::write(
         dir.path().join("bad.yml"),
         "mappings:\n- {match: a, nam: b}\n",
