@@ -257,6 +257,20 @@ pub fn buffer_size(node: &Node) -> Result<usize, String> {
     Ok(bytes)
 }
 
+/// A limit on memory for a buffer; 0 means no limit of its own.
+///
+/// # Errors
+///
+/// Returns what it must be.
+pub fn buffer_limit(node: &Node) -> Result<Option<usize>, String> {
+    let is_zero = match &node.value {
+        Value::Integer(bytes) => *bytes == 0,
+        Value::Text(text) | Value::Variable(text) => parse_size(text.trim()) == Some(0),
+        _ => false,
+    };
+    (!is_zero).then(|| buffer_size(node)).transpose()
+}
+
 /// Writes a size in the largest unit that divides it.
 pub fn write_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error> {
     let unit = SIZE_UNITS[2..5]

@@ -66,6 +66,7 @@ fn a_text_beyond_a_limit_fails_the_poll_and_one_within_does_not() {
                 continue;
             }
             config += &target(&name("good"), &upstream.address, &of(*limit));
+            config += &target(&name("unlimited"), &upstream.address, &of(0));
             config += &target(&name("bad"), &upstream.address, &of(limit - 1));
         }
         let proxy = Proxy::start(&config);
@@ -74,11 +75,12 @@ fn a_text_beyond_a_limit_fails_the_poll_and_one_within_does_not() {
             let found = problem(&proxy, &format!("bad{at}"));
             assert_eq!(&found, expected, "{mode}");
             if mode == "verbatim" {
-                let text = eventually(|| text_of(&proxy, &format!("good{at}")), Option::is_some);
-                assert!(
-                    text.unwrap()
-                        .contains("m{env=\"prod\",a=\"2\",bb=\"xyz\"} 2\n")
-                );
+                for kind in ["good", "unlimited"] {
+                    let name = format!("{kind}{at}");
+                    let text = eventually(|| text_of(&proxy, &name), Option::is_some);
+                    let sample = "m{env=\"prod\",a=\"2\",bb=\"xyz\"} 2\n";
+                    assert!(text.unwrap().contains(sample), "{name}");
+                }
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::relabel::Rules;
 use crate::settings::document::Node;
 use crate::settings::reader::Table;
 use crate::settings::value::{
-    boolean, buffer_size, duration, integer, positive_duration, text, write_duration,
+    boolean, buffer_limit, duration, integer, positive_duration, text, write_duration,
     write_size_option,
 };
 
@@ -258,7 +258,7 @@ impl PollSettings {
             timeout,
             stale_after: table.take("stale_after", defaults.stale_after, duration),
             honor_labels: table.take("honor_labels", false, boolean),
-            body_size_limit: table.take_option("body_size_limit", buffer_size),
+            body_size_limit: table.take("body_size_limit", None, buffer_limit),
             limits: Limits::take(table, defaults.limits),
             requests: RequestSettings::take(table, defaults),
         }
@@ -272,7 +272,7 @@ impl PollSettings {
             interval: table.take("interval", defaults.interval, Schedule::read),
             stale_after: table.take("stale_after", defaults.stale_after, duration),
             honor_labels: table.take("honor_labels", false, boolean),
-            body_size_limit: table.take_option("body_size_limit", buffer_size),
+            body_size_limit: table.take("body_size_limit", None, buffer_limit),
             limits: Limits::take(table, defaults.limits),
             ..defaults.settings()
         }
