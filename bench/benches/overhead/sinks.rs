@@ -50,13 +50,23 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
         let udp = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut more = format!("[operations]\nunix_sockets = [{socket:?}]\nudp = \"{udp}\"\n");
         if with {
-            for (name, kind, address) in [
-                ("silent", "loki", silent.local_addr()?),
-                ("closed", "loki", closed),
-                ("search", "opensearch", closed),
+            // Operations are sent on and kept, so that both proxies do the same work.
+            more += "forward_keep = true\n";
+            let silent = silent.local_addr()?;
+            for (name, kind, destination) in [
+                ("silent", "loki", format!("url = \"http://{silent}\"")),
+                ("closed", "loki", format!("url = \"http://{closed}\"")),
+                ("search", "opensearch", format!("url = \"http://{closed}\"")),
+                ("raw", "cql", format!("hosts = [\"{closed}\"]")),
+                (
+                    "prometheus",
+                    "remote_write",
+                    format!("url = \"http://{closed}\"\ninterval = \"1s\""),
+                ),
+                ("other", "operations", format!("url = \"tcp://{closed}\"")),
             ] {
                 more += &format!(
-                    "[sinks.{name}]\ntype = \"{kind}\"\nurl = \"http://{address}\"\n\
+                    "[sinks.{name}]\ntype = \"{kind}\"\n{destination}\n\
                      max_queue = \"{QUEUE_MIB}MiB\"\n"
                 );
             }
@@ -87,7 +97,7 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
         }
     }
     println!(
-        "\n| All inputs loaded | no sinks | three dead sinks with full queues of {QUEUE_MIB} MiB | factor |\n\
+        "\n| All inputs loaded | no sinks | six dead sinks of all kinds, queues of {QUEUE_MIB} MiB | factor |\n\
          | --- | ---: | ---: | ---: |"
     );
     pushes.print("push of 100 series: p99", "µs");
@@ -153,11 +163,11 @@ fn operate(subject: &Subject, ended: &AtomicBool) -> Result<()> {
     // Rejected messages are answered, and the answers must be read.
     thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
     let mut line = 0;
-    at_rate(OPERATIONS + 2 * EVENTS, ended, |count| {
+    at_rate(OPERATIONS + 3 * EVENTS, ended, |count| {
         let mut text = Vec::new();
         for _ in 0..count {
             line += 1;
-            let op = ["inc", "event", "index"][line % 3];
+            let op = ["inc", "event", "index", "raw"][line % 4];
             writeln!(
                 text,
                 "{{\"name\":\"load_{}\",\"op\":\"{op}\",\"value\":1,\"labels\":{{\"host\":\"h{}\"}}}}",
