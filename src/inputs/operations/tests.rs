@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::reason::Reason;
 use crate::registry;
 use crate::store::{Store, StoreLimits};
-use crate::telemetry::Transport;
+use crate::telemetry::{OperationStats, Transport};
 
 /// A socket for operations, and the store that they change.
 struct Bench {
@@ -47,13 +47,16 @@ fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Benc
     let store = Arc::new(Store::new(limits, false));
     let quit = CancellationToken::new();
     let target = Target::Store(Arc::clone(&store));
+    let stats = Arc::<OperationStats>::default();
+    // Counts of transports that are not in use are not shown.
+    stats.use_transport(transport);
     Bench {
         processor: Processor::new(
             &config,
             true,
             (target, Arc::new(Sets::of(&config))),
             &Arc::new(ExtraLabels::new(&config)),
-            &Arc::default(),
+            &stats,
             quit.clone(),
         ),
         source: Source::new(&config, transport, "/run/app-one.sock", "there".to_owned()),
