@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 27] = [
+const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("clock", &[]),
     ("live", &[]),
     ("peer", &[]),
@@ -16,9 +16,10 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ("coding", &["reason"]),
     ("redact", &[]),
     ("watched", &[]),
+    ("yaml", &[]),
     ("event", &["clock"]),
     ("settings", &["redact"]),
-    ("relabel", &["exposition", "settings"]),
+    ("relabel", &["exposition", "settings", "yaml"]),
     ("exposition", &["reason"]),
     ("registry", &["clock", "exposition", "reason", "record"]),
     (
@@ -59,6 +60,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
             "settings",
             "telemetry",
             "watched",
+            "yaml",
         ],
     ),
     (
@@ -153,6 +155,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
             "store",
             "telemetry",
             "watched",
+            "yaml",
         ],
     ),
     (
