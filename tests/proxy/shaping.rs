@@ -138,6 +138,28 @@ fn added_values_are_shaped() {
 }
 
 #[test]
+fn added_values_count_as_a_whole_or_not_at_all() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = true\n");
+    let listener = format!("listeners = [{:?}]\n", proxy.push);
+    for (already, condition) in [(0.0, ""), (1.0, &*listener)] {
+        let entry = format!("[[shape]]\n{condition}lenient = true\n");
+        reload(&proxy, &format!("[exporter]\nown_metrics = true\n{entry}"));
+        let text = "# TYPE a counter\na 1\nbad{ 2\n";
+        let answer = proxy.push("POST", "/metrics?mode=aggregate", text);
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains("line 3, column "));
+        let metrics = proxy.metrics();
+        assert_eq!(proxy.sample("a"), None, "{metrics}");
+        let skipped = proxy.sample("exporter_proxy_skipped_lines_total");
+        assert_eq!(skipped, Some(already));
+        // The same entry reads pushes to groups tolerantly.
+        assert_eq!(proxy.push("PUT", "/metrics/job/j", text).status, 200);
+        assert_eq!(proxy.sample("a{instance=\"\",job=\"j\"}"), Some(1.0));
+        assert_eq!(proxy.push("DELETE", "/metrics/job/j", "").status, 202);
+    }
+}
+
+#[test]
 fn operations_are_shaped() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("ops.sock");

@@ -90,6 +90,14 @@ pub enum Input {
     Operations,
 }
 
+impl Input {
+    /// Whether its values are added up. Its messages are never read tolerantly: if a part of one
+    /// counted, a sender could not correct the rest and send it again.
+    pub fn is_added_up(self) -> bool {
+        matches!(self, Input::Aggregate | Input::Operations)
+    }
+}
+
 /// A selector of groups by their labels.
 #[derive(Debug, Clone)]
 pub struct GroupSelector {
@@ -171,14 +179,8 @@ fn read(mut table: Table<'_>) -> Shape {
     if let Some(place) = honor_place.filter(|_| honor_labels && labels.is_empty()) {
         table.fault(place, "`shape.honor_labels` requires `shape.labels`");
     }
-    let is_added_up = |input: &Input| matches!(input, Input::Aggregate | Input::Operations);
-    let it = &selection;
-    let has_names = !(it.apps.is_empty()
-        && it.targets.is_empty()
-        && it.groups.is_empty()
-        && it.listeners.is_empty());
-    let has_texts = has_names || it.inputs.is_empty() || !it.inputs.iter().all(is_added_up);
-    if let Some(place) = lenient_place.filter(|_| lenient && !has_texts) {
+    let has_added_up = selection.inputs.iter().any(|input| input.is_added_up());
+    if let Some(place) = lenient_place.filter(|_| lenient && has_added_up) {
         let problem = "`shape.lenient` is for apps, targets and groups; a message with values \
                        that are added up counts as a whole or not at all";
         table.fault(place, problem);

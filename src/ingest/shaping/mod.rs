@@ -85,6 +85,7 @@ impl Shapes {
 #[derive(Debug, Clone, Default)]
 pub struct Shaping<'s> {
     shapes: Vec<&'s Shape>,
+    is_lenient: bool,
 }
 
 /// Labels of a sender, besides those of its samples.
@@ -156,9 +157,9 @@ impl<'s> Shaping<'s> {
                 || listener.is_some_and(|at| listeners.any(|pattern| pattern.matches(at)))
                 || is_named(shape)
         };
-        Shaping {
-            shapes: shapes.iter().filter(concerns).collect(),
-        }
+        let shapes: Vec<&Shape> = shapes.iter().filter(concerns).collect();
+        let is_lenient = !input.is_added_up() && shapes.iter().any(|shape| shape.lenient);
+        Shaping { shapes, is_lenient }
     }
 
     /// Whether no entry applies.
@@ -168,7 +169,7 @@ impl<'s> Shaping<'s> {
 
     /// Whether lines that cannot be read are left out.
     pub fn is_lenient(&self) -> bool {
-        self.shapes.iter().any(|shape| shape.lenient)
+        self.is_lenient
     }
 
     /// The stages that each series goes through, to show to people. `all` are all entries, and

@@ -324,6 +324,10 @@ fn wrong_entries_are_errors() {
             "test.toml:3:11: `shape.lenient` is for apps, targets and groups; a message with values that are added up counts as a whole or not at all",
         ),
         (
+            "inputs = [\"groups\", \"aggregate\"]\napps = [\"a\"]\nlenient = true",
+            "test.toml:4:11: `shape.lenient` is for apps, targets and groups; a message with values that are added up counts as a whole or not at all",
+        ),
+        (
             "listeners = [\"localhost:6556\"]\nlenient = true",
             "test.toml:2:14: `shape.listeners` must be the address that a listener is bound to, such as \"127.0.0.1:6556\" or \"*:6556\", or the path of a Unix socket, not \"localhost:6556\"",
         ),

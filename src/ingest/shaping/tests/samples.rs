@@ -195,7 +195,7 @@ proptest! {
         most_labels in prop_oneof![4 => Just(usize::MAX), 1 => Just(3)],
     ) {
         let shapes = chosen.iter().map(|at| &ENTRIES[at % ENTRIES.len()]).collect();
-        let shaping = Shaping { shapes };
+        let shaping = Shaping { shapes, ..Shaping::default() };
         let hash = RandomState::new();
         let added = [
             AddedLabel { name: "job", value: "j", conflict: LabelConflict::Override },
