@@ -72,7 +72,9 @@ pub use canonical::{
 pub use canonical::{is_plain_label, is_plain_name};
 pub use counted::counted;
 pub use escaping::{Escaping, aliases};
-pub use families::{Families, FamilyView, Mistakes, Samples, TextLimits, is_component};
+pub use families::{
+    Families, FamilyNames, FamilyView, Mistakes, Samples, TextLimits, is_component,
+};
 pub use family::{Content, FamilyText, NativeHistogram, OpenMetricsHead};
 pub use filter::keep_families;
 pub use head::{CanonicalSample, FamilyHead};

@@ -6,8 +6,8 @@ use std::io::{self, BufRead, Read as _, Write};
 
 use super::{LabelSet, NAME_LABEL, Rule, Rules};
 use crate::exposition::{
-    InputFormat, Kind, Labels, ParseError, ParsedLine, Parser, is_component, is_plain_name,
-    labels_text, unescape, write_label_value,
+    FamilyNames, InputFormat, Kind, Labels, ParseError, ParsedLine, Parser, is_component,
+    is_plain_name, labels_text, unescape, write_label_value,
 };
 
 /// The longest line, in bytes.
@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 1 << 20;
 const MAX_FAMILIES: usize = 1_000_000;
 
 /// What a stage does to a series of a family. Returns whether the series is kept.
-pub type Apply<'r> = Box<dyn Fn(&str, &mut LabelSet<'_>) -> bool + 'r>;
+pub type Apply<'r> = Box<dyn Fn(FamilyNames<'_>, &mut LabelSet<'_>) -> bool + 'r>;
 
 /// A named step that each series goes through.
 pub struct Stage<'r> {
@@ -74,9 +74,12 @@ pub fn show(
                 let pairs = [(NAME_LABEL, sample.name)].into_iter().chain(pairs);
                 let pairs = pairs.map(|(name, value)| (unescape(name), unescape(value)));
                 writeln!(out, "{}", line.trim_end())?;
-                let family = unescape(family_of(format, &kinds, sample.name));
+                let family = family_of(format, &kinds, sample.name);
+                let kind = kinds.get(family).copied();
+                let family = unescape(family);
+                let family = FamilyNames::new(format, kind, &family);
                 let mut labels = pairs.collect();
-                show_steps(stages, &family, &mut labels, out, series_text)?;
+                show_steps(stages, family, &mut labels, out, series_text)?;
             }
             Ok(Some(ParsedLine::Type { name, kind })) if kinds.len() < MAX_FAMILIES => {
                 kinds.insert(name.to_owned(), kind);
@@ -110,7 +113,7 @@ fn family_of<'n>(format: InputFormat, kinds: &HashMap<String, Kind>, name: &'n s
 /// The result cannot be written.
 pub fn show_steps(
     stages: &[Stage<'_>],
-    family: &str,
+    family: FamilyNames<'_>,
     labels: &mut LabelSet<'_>,
     out: &mut impl Write,
     text: impl Fn(&LabelSet<'_>) -> String,

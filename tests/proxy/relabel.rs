@@ -193,6 +193,15 @@ fn texts_are_read_as_their_input_reads_them() {
         format!("{text}  shape 1, rule 1 (labeldrop): m_total\n")
     );
     assert!(output.status.success());
+    // Their counters have the names of both formats.
+    let entry = "[[shape]]\nkeep = [\"m_total\"]\n[[shape]]\ndrop = [\"m\"]\n";
+    fs::write(dir.path().join("config.toml"), entry).unwrap();
+    let text_of_counter = format!("# TYPE m counter\n{text}# EOF\n");
+    let output = run(dir.path(), &["--app", "shop"], &text_of_counter);
+    assert_eq!(
+        text_of(&output.stdout),
+        format!("{text}  shape 2, keep and drop: dropped\n")
+    );
     let output = run(dir.path(), &["--app", "shop"], text);
     assert!(text_of(&output.stderr).starts_with("line 1, column "));
     assert_eq!(output.status.code(), Some(1));

@@ -330,6 +330,51 @@ fn rules_reach_samples_with_exemplars_of_every_input() {
 }
 
 #[test]
+fn patterns_name_counters_as_the_output_does() {
+    let declared = [(
+        "Content-Type",
+        "application/openmetrics-text; version=1.0.0",
+    )];
+    for mode in ["verbatim", "merged"] {
+        let upstream =
+            Upstream::start(move |_| reply("200 OK", &declared, OPEN_METRICS.as_bytes()));
+        let target = |name: &str, entry: &str| {
+            format!(
+                "[[poll_external.targets]]\nurl = \"http://{}/{name}\"\nname = \"{name}\"\n\
+                 [[shape]]\ntargets = [\"{name}\"]\nlabels = {{ t = \"{name}\" }}\n{entry}\n",
+                upstream.address
+            )
+        };
+        let config = [
+            target("kept", "keep = [\"served_total\"]"),
+            target("dropped", "drop = [\"served_total\"]"),
+            target("open", "keep = [\"served\"]"),
+        ];
+        let proxy = Proxy::start(&format!(
+            "[exposition]\nmode = \"{mode}\"\n{}",
+            config.concat()
+        ));
+        let expected = [
+            "go_x{t=\"dropped\"} 2",
+            "served_total{pod=\"p\",t=\"kept\"} 1",
+            "served_total{pod=\"p\",t=\"open\"} 1",
+        ];
+        let samples = || {
+            let mut samples = lines(&proxy);
+            samples.retain(|line| !line.starts_with('#'));
+            samples.sort();
+            samples
+        };
+        eventually(samples, |samples| *samples == expected);
+        let metrics = proxy.metrics();
+        assert!(
+            metrics.contains("# TYPE served_total counter\n"),
+            "{metrics}"
+        );
+    }
+}
+
+#[test]
 fn lines_that_rules_cannot_read_are_counted() {
     let proxy = start("verbatim", "");
     let text = "m{pod=\"p\"} 1 # {trace=\"t\"} 0.5\nhits{pod=\"p\"} 3\ngo_x{ 2\nn 4\n";

@@ -429,6 +429,40 @@ pub fn is_component(format: InputFormat, kind: Kind, suffix: &str) -> bool {
     role_of(format, kind, suffix).is_some()
 }
 
+/// The names by which a family is known, unescaped.
+#[derive(Debug, Clone, Copy)]
+pub struct FamilyNames<'n> {
+    name: &'n str,
+    /// What text 0.0.4 appends to the name.
+    text_suffix: &'static str,
+}
+
+impl<'n> FamilyNames<'n> {
+    /// The names of a family of a kind, if known, in a text of a format. A counter `m` of
+    /// OpenMetrics is `m_total` in text 0.0.4, and an info `m` is `m_info`.
+    pub fn new(format: InputFormat, kind: Option<Kind>, name: &'n str) -> Self {
+        let text_suffix = match (format, kind) {
+            (InputFormat::OpenMetrics, Some(Kind::Counter)) => "_total",
+            (InputFormat::OpenMetrics, Some(Kind::Info)) => "_info",
+            _ => "",
+        };
+        FamilyNames { name, text_suffix }
+    }
+
+    /// Whether the family has a name that meets a condition.
+    pub fn any(&self, is_met: impl Fn(&str) -> bool) -> bool {
+        let suffix = self.text_suffix;
+        is_met(self.name) || !suffix.is_empty() && is_met(&[self.name, suffix].concat())
+    }
+}
+
+/// A family with the same name in each format.
+impl<'n> From<&'n str> for FamilyNames<'n> {
+    fn from(name: &'n str) -> Self {
+        FamilyNames::new(InputFormat::Text, None, name)
+    }
+}
+
 /// Checks what Prometheus requires of each sample of a histogram or summary.
 fn check_component(
     kind: Kind,

@@ -13,7 +13,7 @@ use super::ShapingProblem;
 use super::heads::{Heads, Layout};
 use super::step::{Outcome, Step, VerdictTouch, check, escaped, write_series};
 use crate::exposition::{
-    InputFormat, Kind, Labels, ParsedLine, Parser, bare_name, is_component, unescape,
+    FamilyNames, InputFormat, Kind, Labels, ParsedLine, Parser, bare_name, is_component, unescape,
 };
 use crate::reason::Reason;
 use crate::relabel::{LabelSet, NAME_LABEL, NameScreen};
@@ -206,7 +206,10 @@ impl<'t> Rewriter<'t> {
         }
         let family = self.family_of(name);
         let screen = self.step.screen.of_name(self.step.rules, name);
-        let touch = match self.step.touch(family, &screen) {
+        let touch = match self
+            .step
+            .touch(self.names_of(family, &unescape(family)), &screen)
+        {
             VerdictTouch::IfPresent if !self.may_have_labels() => VerdictTouch::Never,
             touch => touch,
         };
@@ -239,6 +242,11 @@ impl<'t> Rewriter<'t> {
             kind.is_some_and(|kind| is_component(self.format, *kind, suffix))
         });
         whole.map_or(name, |(base, _)| base)
+    }
+
+    /// The names of a family that is `unescaped` without escapes.
+    fn names_of<'n>(&self, family: &str, unescaped: &'n str) -> FamilyNames<'n> {
+        FamilyNames::new(self.format, self.kinds.get(family).copied(), unescaped)
     }
 
     /// Handles a line that begins with `#`.
@@ -353,7 +361,8 @@ impl<'t> Rewriter<'t> {
             Some(verdict) => (verdict.family, Some(&*verdict.screen)),
             None => (self.family_of(sample.name), None),
         };
-        let series = (family, sample.name);
+        let unescaped = unescape(family);
+        let series = (self.names_of(family, &unescaped), sample.name);
         match self.step.apply_to_sample(series, screen, (set, before)) {
             Outcome::Dropped => {
                 self.drop_line(start, end, family);

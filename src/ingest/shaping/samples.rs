@@ -48,8 +48,10 @@ impl SampleShaper for Samples<'_> {
         let screens = self.steps.iter();
         let screens = screens.map(|step| step.screen.of_name(step.rules, name));
         let screens: Vec<Arc<NameScreen>> = screens.collect();
+        // The text is text 0.0.4.
+        let family = unescape(family);
         let touches = self.steps.iter().zip(&screens);
-        let touches = touches.map(|(step, screen)| step.touch(family, screen));
+        let touches = touches.map(|(step, screen)| step.touch((&*family).into(), screen));
         let (mut touch, mut drops_at) = (VerdictTouch::Never, None);
         for (at, of_step) in touches.enumerate() {
             if of_step == VerdictTouch::Drop && drops_at.is_none() {
@@ -118,7 +120,7 @@ impl SampleShaper for Samples<'_> {
                 return dropped(changed);
             }
             let sets = (&mut set, &mut before);
-            match step.apply_to_sample(("", name), Some(screen), sets) {
+            match step.apply_to_sample(("".into(), name), Some(screen), sets) {
                 Outcome::Dropped => return dropped(changed),
                 Outcome::Changed if step.does_more() => {
                     check(&before, &set).ok()?;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use crate::exposition::{
-    LabelConflict, SampleLabels, is_plain_label, is_plain_name, unescape, write_label_value,
+    FamilyNames, LabelConflict, SampleLabels, is_plain_label, is_plain_name, unescape,
+    write_label_value,
 };
 use crate::relabel::{LabelSet, NAME_LABEL, NameScreen, Rules, Screen, Touch};
 use crate::settings::pattern::Pattern;
@@ -74,14 +75,18 @@ impl Step<'_> {
     }
 
     /// Whether samples of a family are kept.
-    pub fn keeps(&self, family: &str) -> bool {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(family));
+    pub fn keeps(&self, family: FamilyNames<'_>) -> bool {
+        let matches = |patterns: &[Pattern]| {
+            patterns
+                .iter()
+                .any(|it| family.any(|name| it.matches(name)))
+        };
         (self.keep.is_empty() || matches(self.keep)) && !matches(self.drop)
     }
 
     /// What the step can do to the samples of one name.
-    pub fn touch(&self, family: &str, screen: &NameScreen) -> VerdictTouch {
-        if !self.keeps(&unescape(family)) {
+    pub fn touch(&self, family: FamilyNames<'_>, screen: &NameScreen) -> VerdictTouch {
+        if !self.keeps(family) {
             return VerdictTouch::Drop;
         }
         match &screen.touch {
@@ -129,7 +134,7 @@ impl Step<'_> {
     }
 
     /// Applies the step to one series, whose labels include its name. Returns whether to keep it.
-    pub fn apply_to_labels(&self, family: &str, set: &mut LabelSet<'_>) -> bool {
+    pub fn apply_to_labels(&self, family: FamilyNames<'_>, set: &mut LabelSet<'_>) -> bool {
         if !self.keeps(family) {
             return false;
         }
@@ -146,7 +151,7 @@ impl<'s> Step<'s> {
     /// original ones. `screen` is that of the sample's name, if known.
     pub fn apply_to_sample(
         &self,
-        (family, name): (&str, &str),
+        (family, name): (FamilyNames<'_>, &str),
         screen: Option<&NameScreen>,
         (set, before): (&mut LabelSet<'s>, &mut LabelSet<'s>),
     ) -> Outcome {
@@ -159,7 +164,7 @@ impl<'s> Step<'s> {
                 }
                 self.rules.apply_planned(&screen.plan, name, set)
             }
-            None => self.apply_to_labels(&unescape(family), set),
+            None => self.apply_to_labels(family, set),
         };
         if !kept {
             return Outcome::Dropped;

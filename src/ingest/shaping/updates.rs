@@ -31,7 +31,7 @@ impl Shaping<'_> {
         for shape in &self.shapes {
             let step = shape.step(&group);
             let name = set.get(NAME_LABEL).to_owned();
-            if !step.apply_to_labels(&name, &mut set) {
+            if !step.apply_to_labels((&*name).into(), &mut set) {
                 return false;
             }
         }
@@ -59,7 +59,7 @@ impl Shaping<'_> {
         for shape in &self.shapes {
             let step = shape.step(&[]);
             let name = unescape(series.family).into_owned();
-            if !step.keeps(&name) {
+            if !step.keeps((&*name).into()) {
                 counts.dropped += 1;
                 return Ok(false);
             }
@@ -74,7 +74,7 @@ impl Shaping<'_> {
                 set.set(name.into_owned(), value.into_owned());
             }
             let before = set.clone();
-            if !step.apply_to_labels(&name, &mut set) {
+            if !step.apply_to_labels((&*name).into(), &mut set) {
                 counts.dropped += 1;
                 return Ok(false);
             }

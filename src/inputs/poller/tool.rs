@@ -92,7 +92,7 @@ fn show_entry(
 ) -> io::Result<bool> {
     labels.sort();
     writeln!(out, "{}", text_of(&labels))?;
-    show_steps(stages, "", &mut labels, out, text_of)
+    show_steps(stages, "".into(), &mut labels, out, text_of)
 }
 
 fn text_of(labels: &LabelSet<'_>) -> String {

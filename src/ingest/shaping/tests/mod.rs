@@ -189,6 +189,40 @@ fn families_are_kept_and_dropped_by_pattern() {
 }
 
 #[test]
+fn families_of_openmetrics_have_the_names_of_both_formats() {
+    let counter = "# TYPE req counter\nreq_total 1 # {a=\"b\"} 1\nreq_created 5\n";
+    let info = "# TYPE build info\nbuild_info{v=\"1\"} 1\n";
+    let histogram =
+        "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_count 1\nh_sum 2\nh_created 5\n";
+    let quoted = "# TYPE \"r.q\" counter\n{\"r.q_total\"} 1\n";
+    let all = [counter, info, histogram, quoted];
+    let text = all.concat() + "# EOF\n";
+    for (patterns, expected) in [
+        ("\"req\"", vec![counter]),
+        ("\"req_total\"", vec![counter]),
+        (
+            "\"req_created\", \"h_total\", \"h_created\", \"build_total\"",
+            vec![],
+        ),
+        ("\"build\"", vec![info]),
+        ("\"build_info\"", vec![info]),
+        ("\"h\"", vec![histogram]),
+        ("\"r.q_total\"", vec![quoted]),
+        ("\"*_total\"", vec![counter, quoted]),
+    ] {
+        let (format, layout) = (InputFormat::OpenMetrics, Layout::Compact);
+        let result = |setting| {
+            let entry = shapes(&format!("{setting} = [{patterns}]"));
+            shape(&entry, &text, format, layout).unwrap()
+        };
+        let others = all.into_iter().filter(|it| !expected.contains(it));
+        let others: String = others.collect();
+        assert_eq!(result("keep"), expected.concat() + "# EOF\n", "{patterns}");
+        assert_eq!(result("drop"), others + "# EOF\n", "{patterns}");
+    }
+}
+
+#[test]
 fn samples_need_a_name_and_texts_a_limited_size() {
     let rule = "metric_relabel = [{ source_labels = [\"x\"], regex = \"1\", target_label = \"__name__\", replacement = \"\" }]";
     let text = "m 1\nm{x=\"1\",a=\"b\"} 2\n";
