@@ -293,6 +293,7 @@ fn take_rule(mut table: Table<'_>) -> Option<Rule> {
     let own = table.own_place().cloned();
     let name = table.name().to_owned();
     let default = RuleSettings::default();
+    let errors = table.error_count();
     let action = table.take_option("action", |node| Action::parse(&text(node)?));
     let settings = RuleSettings {
         action: action.unwrap_or_default(),
@@ -303,13 +304,20 @@ fn take_rule(mut table: Table<'_>) -> Option<Rule> {
         target_label: table.take("target_label", default.target_label, text),
         replacement: table.take("replacement", default.replacement, text),
     };
-    let rule = Rule::new(settings).map_err(|(field, problem)| {
-        let written = places.into_iter().find(|(known, _)| *known == field);
-        let place = written.and_then(|(_, place)| place).or(own);
-        if let Some(place) = place {
-            table.fault(place, format!("`{name}.{field}` {problem}"));
+    // A field that is wrong has its default here, which would cause a second error.
+    let is_readable = table.error_count() == errors;
+    let rule = is_readable.then(|| Rule::new(settings));
+    let rule = rule.and_then(|rule| match rule {
+        Ok(rule) => Some(rule),
+        Err((field, problem)) => {
+            let written = places.into_iter().find(|(known, _)| *known == field);
+            let place = written.and_then(|(_, place)| place).or(own);
+            if let Some(place) = place {
+                table.fault(place, format!("`{name}.{field}` {problem}"));
+            }
+            None
         }
     });
     table.finish();
-    rule.ok()
+    rule
 }

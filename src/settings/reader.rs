@@ -39,6 +39,11 @@ impl Faults {
         self.warnings.borrow_mut().push(warning);
     }
 
+    /// The number of errors so far.
+    pub fn error_count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
     /// Where a valid setting is written, such as `push.listen`, or
     /// `operations.unix_sockets[0]` for an item of a list.
     pub fn place(&self, setting: &str) -> Option<Place> {
@@ -428,6 +433,11 @@ impl<'f> Table<'f> {
     /// Adds an error.
     pub fn fault(&self, place: Place, message: impl Into<String>) {
         self.faults.add(place, message);
+    }
+
+    /// The number of errors in the document so far.
+    pub fn error_count(&self) -> usize {
+        self.faults.error_count()
     }
 
     /// Adds a warning.

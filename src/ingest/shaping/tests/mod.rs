@@ -366,6 +366,14 @@ fn wrong_entries_are_errors() {
             "test.toml:2:14: `shape.listeners` must be the address that a listener is bound to, such as \"127.0.0.1:6556\" or \"*:6556\", or the path of a Unix socket, not \"localhost:6556\"",
         ),
         (
+            "metric_relabel = [{ action = \"dropp\" }]",
+            "test.toml:2:30: `shape.metric_relabel.action` must be one of replace, keep, drop, keepequal, dropequal, hashmod, labelmap, labeldrop, labelkeep, lowercase, uppercase, not \"dropp\"",
+        ),
+        (
+            "metric_relabel = [{ action = \"hashmod\", target_label = \"a\", modulus = 0 }]",
+            "test.toml:2:71: `shape.metric_relabel.modulus` must be a whole number from 1 to 9223372036854775807, not the number 0",
+        ),
+        (
             "drops = [\"a\"]\nlenient = true",
             "test.toml:2:1: unknown key `shape.drops`; did you mean `shape.drop`?",
         ),
