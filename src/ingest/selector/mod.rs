@@ -34,6 +34,12 @@ enum Test {
     Match(Pattern),
 }
 
+/// The label with the name of a metric.
+const NAME: &str = "__name__";
+
+/// The error for the name of a metric in a selector of groups.
+const NO_NAMES: &str = "groups have labels and no name, such as {job=\"backup\"}";
+
 /// Maximum number of selectors in one request.
 const MAX_SELECTORS: usize = 64;
 
@@ -71,9 +77,23 @@ impl Selectors {
     ///
     /// # Errors
     ///
-    /// As [`Selectors::for_groups`].
+    /// As [`Selectors::for_groups`]; the message is the rest of a sentence.
     pub fn for_setting(text: &str) -> Result<Self, String> {
-        Selectors::compile(&[text.to_owned()], true, TimeBudget::unlimited())
+        Selectors::of_setting(text, true)
+    }
+
+    /// Like [`Selectors::for_setting`], for groups.
+    ///
+    /// # Errors
+    ///
+    /// As [`Selectors::for_setting`].
+    pub fn for_group_setting(text: &str) -> Result<Self, String> {
+        Selectors::of_setting(text, false)
+    }
+
+    fn of_setting(text: &str, named: bool) -> Result<Self, String> {
+        Selectors::compile(&[text.to_owned()], named, TimeBudget::unlimited())
+            .map_err(|problem| format!("must be a selector: {problem}"))
     }
 
     fn parse(texts: &[String], named: bool) -> Result<Self, String> {
@@ -168,7 +188,7 @@ impl ParsedMatcher {
     /// A matcher for the name of the metric.
     fn name(value: String) -> Self {
         ParsedMatcher {
-            label: "__name__".to_owned(),
+            label: NAME.to_owned(),
             value,
             is_pattern: false,
             negated: false,
@@ -197,20 +217,22 @@ fn parse_selector(
     let in_selector = |problem: String| format!("{problem} in the selector {text:?}");
     let mut rest = text.trim();
     let mut matchers = Vec::new();
-    if named {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
-        if end > 0 {
-            matchers.push(ParsedMatcher::name(rest[..end].to_owned()));
-            rest = rest[end..].trim_start();
-            if rest.is_empty() {
-                return Ok(matchers);
-            }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+    let is_whole = matches!(rest[end..].trim_start().chars().next(), None | Some('{'));
+    if end > 0 && !named && is_whole {
+        return Err(in_selector(NO_NAMES.to_owned()));
+    }
+    if end > 0 && named {
+        matchers.push(ParsedMatcher::name(rest[..end].to_owned()));
+        rest = rest[end..].trim_start();
+        if rest.is_empty() {
+            return Ok(matchers);
         }
     }
     rest = rest
         .strip_prefix('{')
-        .ok_or_else(|| in_selector("expected {label=\"value\"}, found no {".to_owned()))?
+        .ok_or_else(|| in_selector("expected {label=\"value\"}, found no \"{\"".to_owned()))?
         .trim_start();
     loop {
         if let Some(after) = rest.strip_prefix('}') {
@@ -218,7 +240,7 @@ fn parse_selector(
                 return Ok(matchers);
             }
             return Err(in_selector(format!(
-                "expected the end after }}, found {after:?}"
+                "expected the end after \"}}\", found {after:?}"
             )));
         }
         if matchers.len() >= max_matchers {
@@ -226,18 +248,34 @@ fn parse_selector(
                 "expected at most {MAX_MATCHERS} matchers in the request, found more"
             )));
         }
-        let quoted_name = parse_quoted_name(rest).filter(|_| named && matchers.is_empty());
+        let quoted_name = parse_quoted_name(rest).filter(|_| matchers.is_empty());
         let (matcher, after) = match quoted_name {
             Some(name) => name,
             None => parse_matcher(rest).map_err(in_selector)?,
         };
+        if !named && matcher.label == NAME {
+            return Err(in_selector(NO_NAMES.to_owned()));
+        }
         matchers.push(matcher);
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(after) => rest = after.trim_start(),
             None if rest.starts_with('}') => {}
-            None => return Err(in_selector(format!("expected , or }}, found {rest:?}"))),
+            None => {
+                let found = shown(rest);
+                return Err(in_selector(format!(
+                    "expected \",\" or \"}}\", found {found}"
+                )));
+            }
         }
+    }
+}
+
+/// What an error message says about the rest of a selector.
+fn shown(rest: &str) -> String {
+    match rest {
+        "" => "the end".to_owned(),
+        rest => format!("{rest:?}"),
     }
 }
 
@@ -258,7 +296,7 @@ fn parse_matcher(text: &str) -> Result<(ParsedMatcher, &str), String> {
         }
     };
     if label.is_empty() {
-        return Err(format!("expected a label name, found {text:?}"));
+        return Err(format!("expected a label name, found {}", shown(text)));
     }
     let rest = rest.trim_start();
     let operators = [
@@ -272,7 +310,8 @@ fn parse_matcher(text: &str) -> Result<(ParsedMatcher, &str), String> {
         .find(|(operator, ..)| rest.starts_with(operator));
     let Some((operator, is_pattern, negated)) = found else {
         return Err(format!(
-            "expected =, !=, =~ or !~ after {label:?}, found {rest:?}"
+            "expected \"=\", \"!=\", \"=~\" or \"!~\" after {label:?}, found {}",
+            shown(rest)
         ));
     };
     let (value, rest) = parse_quoted(rest[operator.len()..].trim_start())?;
@@ -291,7 +330,7 @@ fn parse_quoted(text: &str) -> Result<(String, &str), String> {
         .chars()
         .next()
         .filter(|c| matches!(c, '"' | '\'' | '`'));
-    let quote = quote.ok_or_else(|| format!("expected text in quotes, found {text:?}"))?;
+    let quote = quote.ok_or_else(|| format!("expected text in quotes, found {}", shown(text)))?;
     let mut out = String::new();
     let mut chars = text[1..].char_indices();
     while let Some((at, c)) = chars.next() {
@@ -315,7 +354,9 @@ fn parse_quoted(text: &str) -> Result<(String, &str), String> {
             }
         }
     }
-    Err(format!("expected {quote} at the end of the text {text:?}"))
+    Err(format!(
+        "expected {quote} at the end of the text, found {text:?}"
+    ))
 }
 
 #[cfg(test)]

@@ -103,13 +103,25 @@ fn selectors_for_series_can_begin_with_a_name() {
 #[test]
 fn invalid_selectors_are_reported() {
     for (text, words) in [
-        ("", "found no {"),
-        ("job=\"x\"", "found no {"),
-        ("up{job=\"x\"}", "found no {"),
-        ("{job}", "expected =, !=, =~ or !~"),
+        ("", "found no \"{\""),
+        ("job=\"x\"", "found no \"{\""),
+        ("up{job=\"x\"}", "groups have labels and no name"),
+        ("backup", "groups have labels and no name"),
+        ("{\"up\"}", "groups have labels and no name"),
+        ("{__name__=\"up\"}", "groups have labels and no name"),
+        (
+            "{job}",
+            "expected \"=\", \"!=\", \"=~\" or \"!~\" after \"job\", found \"}\"",
+        ),
+        ("{job", "or \"!~\" after \"job\", found the end"),
+        ("{", "expected a label name, found the end"),
+        ("{job=", "expected text in quotes, found the end"),
         ("{job=x}", "expected text in quotes"),
         ("{job=\"x}", "expected \" at the end"),
-        ("{job=\"x\"", "expected , or }"),
+        (
+            "{job=\"x\"",
+            "expected \",\" or \"}\", found the end in the selector",
+        ),
         ("{job=\"x\"} or", "expected the end"),
         ("{=\"x\"}", "expected a label name"),
         ("{job=\"\\x\"}", "expected an escape"),

@@ -219,6 +219,6 @@ fn listener(node: &Node) -> Result<Pattern, String> {
 
 fn group(node: &Node) -> Result<GroupSelector, String> {
     let text = text(node)?;
-    let selectors = Selectors::for_setting(&text)?;
+    let selectors = Selectors::for_group_setting(&text)?;
     Ok(GroupSelector { text, selectors })
 }

@@ -374,6 +374,14 @@ fn wrong_entries_are_errors() {
             "test.toml:2:71: `shape.metric_relabel.modulus` must be a whole number from 1 to 9223372036854775807, not the number 0",
         ),
         (
+            "groups = [\"backup\"]\nlenient = true",
+            "test.toml:2:11: `shape.groups` must be a selector: groups have labels and no name, such as {job=\"backup\"} in the selector \"backup\"",
+        ),
+        (
+            "groups = ['{job=\"a\"']\nlenient = true",
+            "test.toml:2:11: `shape.groups` must be a selector: expected \",\" or \"}\", found the end in the selector \"{job=\\\"a\\\"\"",
+        ),
+        (
             "drops = [\"a\"]\nlenient = true",
             "test.toml:2:1: unknown key `shape.drops`; did you mean `shape.drop`?",
         ),

@@ -31,11 +31,11 @@ fn errors_name_the_setting() {
         ),
         (
             "match = [\"{a=}\"]",
-            "test:3:10: `sink.to.match` expected text in quotes, found \"}\"",
+            "test:3:10: `sink.to.match` must be a selector: expected text in quotes, found \"}\"",
         ),
         (
             "match = [\"{a=~\\\"(\\\"}\"]",
-            "test:3:10: `sink.to.match` \"(\" is not a valid regular expression",
+            "test:3:10: `sink.to.match` must be a selector: \"(\" is not a valid regular expression",
         ),
         (
             "resend_unchanged = \"5m\"",
