@@ -17,14 +17,14 @@ use exporter_proxy::app::{App, READABLE_FORMS, StartError};
 use exporter_proxy::cli::{self, Cli, Command, StorageCommand};
 use exporter_proxy::config::{self, Config, DEFAULT_FILE, Loaded};
 use exporter_proxy::context::Reloads;
-use exporter_proxy::exposition::{InputFormat, ParseError, counted};
+use exporter_proxy::exposition::{InputFormat, ParseError, SampleLabels, counted};
 use exporter_proxy::healthcheck::{self, Check};
-use exporter_proxy::ingest::shaping::Shapes;
+use exporter_proxy::ingest::shaping::{Shapes, config::is_place};
 use exporter_proxy::ingest::tool::Sender;
 use exporter_proxy::ingest::{Admission, Group};
 use exporter_proxy::inputs::operations::mapping::Mapping;
 use exporter_proxy::inputs::operations::mapping_tool;
-use exporter_proxy::inputs::poller;
+use exporter_proxy::inputs::poller::{self, tool::ShownTarget};
 use exporter_proxy::net::passed;
 use exporter_proxy::relabel::tool::Stage;
 use exporter_proxy::relabel::{self, Rules};
@@ -140,22 +140,18 @@ fn main() -> ExitCode {
             ..
         } => {
             let listener = listener.as_deref();
-            let of_section = |name: &str, producer| {
-                let sender = Sender::Section(SectionId::new(name, producer));
-                shape(&loaded.config, &sender, listener)
-            };
             let polls = &loaded.config.poll_external;
             match (app, target, group, discovery) {
-                (Some(app), ..) => of_section(&app, Producer::App),
-                (_, Some(target), ..) => {
-                    let is_polled = poller::tool::show_target(polls, &target, &mut io::stdout());
-                    is_polled
-                        .map_err(anyhow::Error::from)
-                        .and_then(|is_polled| match is_polled {
-                            true => of_section(&target, Producer::Target),
-                            false => Ok(()),
-                        })
+                _ if listener.is_some_and(|at| !is_place(at)) => Err(anyhow::Error::msg(format!(
+                    "--listener must be the address that a listener is bound to, such as \
+                     127.0.0.1:6556, or the path of a Unix socket, not {:?}",
+                    listener.unwrap_or_default()
+                ))),
+                (Some(app), ..) => {
+                    let sender = Sender::App(SectionId::new(&app, Producer::App));
+                    shape(&loaded.config, &sender, listener)
                 }
+                (_, Some(target), ..) => shape_target(&loaded.config, &target),
                 (_, _, Some(group), _) => group_of(&group)
                     .and_then(|group| shape(&loaded.config, &Sender::Group(group), listener)),
                 (.., Some(discovery)) => relabel_list(polls, &discovery),
@@ -323,6 +319,24 @@ fn shape(config: &Config, sender: &Sender, listener: Option<&str>) -> anyhow::Re
     let problems = admission.show_shaping(sender, listener, &text, &mut out);
     out.flush()?;
     readable(&problems?)
+}
+
+/// Runs `exporter-proxy relabel --target`.
+fn shape_target(config: &Config, name: &str) -> anyhow::Result<()> {
+    let shown = poller::tool::show_target(&config.poll_external, name, &mut io::stdout())?;
+    let labels = match shown {
+        ShownTarget::Polled(labels) => labels,
+        ShownTarget::Dropped => return Ok(()),
+        ShownTarget::Unknown => {
+            log::warn!(
+                "no target {name:?} is configured: shown without the labels that a discovered \
+                 target of this name would have"
+            );
+            SampleLabels::default()
+        }
+    };
+    let sender = Sender::Target(SectionId::new(name, Producer::Target), labels);
+    shape(config, &sender, None)
 }
 
 /// Runs `exporter-proxy relabel --discovery`.

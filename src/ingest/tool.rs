@@ -4,17 +4,19 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::shaping::{Shaping, lenient};
+use super::shaping::{SenderLabels, Shaping, lenient};
 use super::{Admission, Body, Group};
-use crate::exposition::{ParseError, Text, detect_format};
+use crate::exposition::{ParseError, SampleLabels, Text, detect_format};
 use crate::relabel::tool;
 use crate::store::{MemoryBudget, SectionId};
 
 /// The sender of a text.
 #[derive(Debug)]
 pub enum Sender {
-    /// An app or a target.
-    Section(SectionId),
+    /// An app.
+    App(SectionId),
+    /// A target, with the labels that its samples get first.
+    Target(SectionId, SampleLabels),
     /// A push to a group.
     Group(Group),
 }
@@ -35,14 +37,22 @@ impl Admission {
         out: &mut impl Write,
     ) -> io::Result<Vec<ParseError>> {
         let shapes = &self.shapes.list;
-        let (shaping, group) = match sender {
-            Sender::Section(id) => (Shaping::of_section(shapes, id, listener), Vec::new()),
+        let none = SampleLabels::default();
+        let (shaping, group): (_, Vec<(&str, &str)>) = match sender {
+            Sender::App(id) | Sender::Target(id, _) => {
+                (Shaping::of_section(shapes, id, listener), Vec::new())
+            }
             Sender::Group(group) => {
                 let shaping = Shaping::of_group(shapes, group, listener);
                 (shaping, group.pairs().collect())
             }
         };
-        let stages = shaping.stages(shapes, &group);
+        let labels = match sender {
+            Sender::App(_) => SenderLabels::Target(&none),
+            Sender::Target(_, labels) => SenderLabels::Target(labels),
+            Sender::Group(_) => SenderLabels::Group(&group),
+        };
+        let stages = shaping.stages(shapes, labels);
         if !shaping.is_lenient() {
             let format = detect_format(text);
             return tool::show(&stages, format, &mut text.as_bytes(), out);
@@ -51,11 +61,15 @@ impl Admission {
         let format = detect_format(&text);
         tool::show(&stages, format, &mut text.as_bytes(), out)?;
         let admitted = match (sender, listener) {
-            (Sender::Section(id), Some(listener)) => {
+            (Sender::App(id), Some(listener)) => {
                 let admitted = self.admit_from(listener, id, Text::new(&text));
                 admitted.map(drop)
             }
-            (Sender::Section(id), None) => self.admit(id, Text::new(&text), None).map(drop),
+            (Sender::App(id), None) => self.admit(id, Text::new(&text), None).map(drop),
+            (Sender::Target(id, labels), _) => {
+                let admitted = self.admit_with(labels, id, Text::new(&text), None, None);
+                admitted.map(drop)
+            }
             (Sender::Group(group), _) => {
                 let body = Body {
                     content_type: "",

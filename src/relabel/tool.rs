@@ -119,9 +119,10 @@ pub fn show_steps(
     text: impl Fn(&LabelSet<'_>) -> String,
 ) -> io::Result<bool> {
     labels.sort();
+    let sent = labels.get(NAME_LABEL).to_owned();
     for stage in stages {
         let before = labels.clone();
-        let kept = (stage.apply)(family, labels);
+        let kept = (stage.apply)(family.after_renaming(&sent, before.get(NAME_LABEL)), labels);
         labels.sort();
         let result = match kept {
             false => "dropped".to_owned(),

@@ -6,7 +6,9 @@ use std::process::Output;
 
 use tempfile::tempdir;
 
-use crate::harness::{output_of, program};
+use crate::harness::{Proxy, eventually, output_of, program};
+use crate::reload::reload;
+use crate::upstream::{Upstream, ok};
 
 const TEXT: &str =
     "# TYPE go_goroutines gauge\ngo_goroutines 9\norders{app=\"shop\",env=\"eu\"} 3\nup 1\n";
@@ -115,6 +117,19 @@ fn what_entries_of_shape_do_is_shown() {
         );
         assert_eq!(text_of(&output.stdout), expected);
     }
+    let output = run(dir.path(), &[], "up 1\n");
+    let problem = text_of(&output.stderr);
+    let expected = "no sink has relabelling rules; name a file with --rules, or use --app, --target \
+                    or --group for [[shape]]";
+    assert!(problem.contains(expected), "{problem}");
+    let wrong = ["--app", "shop", "--listener", "localhost:6556"];
+    let output = run(dir.path(), &wrong, "up 1\n");
+    let problem = text_of(&output.stderr);
+    let expected = "--listener must be the address that a listener is bound to, such as \
+                    127.0.0.1:6556, or the path of a Unix socket, not \"localhost:6556\"";
+    assert!(problem.contains(expected), "{problem}");
+    assert_eq!(text_of(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(1));
     let output = run(dir.path(), &["--listener", "[::]:6556"], "up 1\n");
     let problem = text_of(&output.stderr);
     assert!(
@@ -243,11 +258,21 @@ fn what_rules_make_of_targets_is_shown() {
 
     let output = run(dir.path(), &["--target", "db"], "up 1\n");
     let shown = text_of(&output.stdout);
-    let end = "  polled: https://db:1/m {host=\"db\"}\nup 1\n  shape 1, labels: up{zone=\"z\"}\n";
+    let end = "  polled: https://db:1/m {host=\"db\"}\nup 1\n  labels of the target: up{host=\"db\"}\n  shape 1, labels: up{host=\"db\",zone=\"z\"}\n";
     assert!(shown.ends_with(end), "{shown}");
     assert!(
         shown.starts_with("{__address__=\"db:1\",__meta_exporter_proxy_name=\"db\","),
         "{shown}"
+    );
+    let output = run(dir.path(), &["--target", "nope"], "up 1\n");
+    assert_eq!(
+        text_of(&output.stdout),
+        "up 1\n  shape 1, labels: up{zone=\"z\"}\n"
+    );
+    let problem = text_of(&output.stderr);
+    assert!(
+        problem.contains("no target \"nope\" is configured"),
+        "{problem}"
     );
     let output = run(dir.path(), &["--discovery", "dns_sd[0]"], "");
     let problem = text_of(&output.stderr);
@@ -255,4 +280,136 @@ fn what_rules_make_of_targets_is_shown() {
         problem.contains("there is no discovery \"dns_sd[0]\""),
         "{problem}"
     );
+}
+
+/// Samples that lack what is added to them, have it, or have labels that rules remove.
+const SAMPLES: &str = "# TYPE old_a counter\nx 1\nw{job=\"own\",pod=\"p\"} 2\ny{env=\"own\"} 3\n\
+                       old_a{pod=\"q\"} 4\n";
+
+/// A series with sorted labels.
+fn sorted(series: &str) -> String {
+    match series.split_once('{') {
+        None => series.to_owned(),
+        Some((name, labels)) => {
+            let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
+            labels.sort();
+            format!("{name}{{{}}}", labels.join(","))
+        }
+    }
+}
+
+/// The series that the tool makes of [`SAMPLES`], sorted.
+fn shown_series(proxy: &Proxy, arguments: &[&str]) -> Vec<String> {
+    let output = run(proxy.dir.path(), arguments, SAMPLES);
+    assert!(output.status.success(), "{output:?}");
+    let text = text_of(&output.stdout);
+    let start = text.find("x 1\n").unwrap();
+    let mut series: Vec<String> = Vec::new();
+    for line in text[start..].lines() {
+        match line.strip_prefix("  ").and_then(|it| it.split_once(": ")) {
+            None => series.push(sorted(line.rsplit_once(' ').unwrap().0)),
+            Some((_, result)) => *series.last_mut().unwrap() = sorted(result),
+        }
+    }
+    series.retain(|it| it != "dropped");
+    series.sort();
+    series
+}
+
+/// The series that the program exposes, sorted.
+fn exposed_series(proxy: &Proxy) -> Vec<String> {
+    let metrics = proxy.metrics();
+    let lines = metrics.lines().filter(|line| {
+        !["#", "push_", "exporter_proxy_"]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+    });
+    let series = lines.map(|line| sorted(line.rsplit_once(' ').unwrap().0));
+    let mut series: Vec<String> = series.collect();
+    series.sort();
+    series
+}
+
+#[test]
+fn the_tool_shows_for_groups_what_the_program_exposes() {
+    let proxy = Proxy::start("");
+    let rule = |rules: &str| format!("metric_relabel = [{rules}]");
+    let remove = "{ action = \"labeldrop\", regex = \"job|pod\" }";
+    let copy = "{ source_labels = [\"job\"], target_label = \"was\" }";
+    let set = "{ target_label = \"job\", replacement = \"set\" }";
+    let rename = "{ source_labels = [\"__name__\"], regex = \"old_(.*)\", target_label = \"__name__\", replacement = \"new_$1\" }";
+    let labels = "labels = { job = \"other\", env = \"e\" }\n";
+    let entries = [
+        vec![format!("{labels}{}", rule(remove))],
+        vec![format!("{labels}honor_labels = true\n{}", rule(copy))],
+        vec![rule(&format!("{remove}, {copy}"))],
+        vec![rule(remove), format!("{labels}{}", rule(copy))],
+        vec![rule(set), rule(copy)],
+        vec![rule(&format!("{set}, {copy}"))],
+        vec![rule(rename), "drop = [\"new_*\"]".to_owned()],
+        vec!["keep = [\"x\", \"w\"]".to_owned(), labels.to_owned()],
+    ];
+    let mut results = Vec::new();
+    for entries in entries {
+        let entries = entries.iter();
+        let config =
+            entries.map(|it| format!("[[shape]]\ngroups = ['{{job=\"backup\"}}']\n{it}\n"));
+        let config: String = config.collect();
+        reload(&proxy, &config);
+        let answer = proxy.push("PUT", "/metrics/job/backup/instance/i", SAMPLES);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let group = ["--group", "{instance=\"i\",job=\"backup\"}"];
+        let shown = shown_series(&proxy, &group);
+        assert_eq!(shown, exposed_series(&proxy), "{config}");
+        results.push(shown);
+    }
+    let group = "instance=\"i\",job=\"backup\"";
+    assert_eq!(
+        results[0],
+        [
+            format!("old_a{{env=\"e\",{group}}}"),
+            format!("w{{env=\"e\",exported_job=\"own\",{group}}}"),
+            format!("x{{env=\"e\",{group}}}"),
+            format!("y{{env=\"e\",exported_env=\"own\",{group}}}"),
+        ]
+    );
+    assert_eq!(results[2][2], format!("x{{{group}}}"));
+    assert_eq!(results[5][2], format!("x{{{group},was=\"set\"}}"));
+    assert_eq!(results[6].len(), 3, "{:?}", results[6]);
+}
+
+#[test]
+fn the_tool_shows_for_targets_what_the_program_exposes() {
+    let upstream = Upstream::start(|_| ok(SAMPLES));
+    let rule = "metric_relabel = [{ source_labels = [\"dc\", \"host\", \"env\"], target_label = \"where\" }]";
+    for (honor, mut expected) in [
+        (
+            false,
+            [
+                "old_a{dc=\"d\",env=\"t\",host=\"h\",pod=\"q\",where=\"d;h;t\"}",
+                "w{dc=\"d\",env=\"t\",host=\"h\",job=\"own\",pod=\"p\",where=\"d;h;t\"}",
+                "x{dc=\"d\",env=\"t\",host=\"h\",where=\"d;h;t\"}",
+                "y{dc=\"d\",env=\"t\",exported_env=\"own\",host=\"h\",where=\"d;h;t\"}",
+            ],
+        ),
+        (
+            true,
+            [
+                "old_a{dc=\"d\",env=\"t\",host=\"h\",pod=\"q\",where=\"d;h;t\"}",
+                "w{dc=\"d\",env=\"t\",host=\"h\",job=\"own\",pod=\"p\",where=\"d;h;t\"}",
+                "x{dc=\"d\",env=\"t\",host=\"h\",where=\"d;h;t\"}",
+                "y{dc=\"d\",env=\"own\",host=\"h\",where=\"d;h;own\"}",
+            ],
+        ),
+    ] {
+        let proxy = Proxy::start(&format!(
+            "[poll_external]\nrelabel = [{{ target_label = \"host\", replacement = \"h\" }}]\n\
+             [[poll_external.targets]]\nname = \"db\"\nurl = \"http://{}/\"\nhonor_labels = {honor}\n\
+             labels = {{ dc = \"d\", env = \"t\" }}\n[[shape]]\ntargets = [\"db\"]\n{rule}\n",
+            upstream.address
+        ));
+        expected.sort();
+        assert_eq!(shown_series(&proxy, &["--target", "db"]), expected);
+        eventually(|| exposed_series(&proxy), |series| *series == expected);
+    }
 }

@@ -449,6 +449,20 @@ impl<'n> FamilyNames<'n> {
         FamilyNames { name, text_suffix }
     }
 
+    /// The names after a sample was renamed. If it keeps its suffix, the rest is the new name of its
+    /// family; otherwise it no longer belongs to the family.
+    pub fn after_renaming<'r>(&self, sample: &str, new: &'r str) -> FamilyNames<'r> {
+        let suffix = sample.strip_prefix(self.name).unwrap_or_default();
+        let whole = new.strip_suffix(suffix).filter(|whole| !whole.is_empty());
+        match whole {
+            Some(name) => FamilyNames {
+                name,
+                text_suffix: self.text_suffix,
+            },
+            None => new.into(),
+        }
+    }
+
     /// Whether the family has a name that meets a condition.
     pub fn any(&self, is_met: impl Fn(&str) -> bool) -> bool {
         let suffix = self.text_suffix;

@@ -204,13 +204,18 @@ fn read(mut table: Table<'_>) -> Shape {
     }
 }
 
+/// Whether a text can be the address that a listener is bound to, or the path of a Unix socket.
+pub fn is_place(text: &str) -> bool {
+    let is_path = text.contains('/') || !text.contains(':') && !text.is_empty();
+    is_path || text.parse::<SocketAddr>().is_ok()
+}
+
 /// A pattern of addresses as listeners are bound, and of paths.
 fn listener(node: &Node) -> Result<Pattern, String> {
     let written = text(node)?;
-    let is_bound = |text: &str| text.contains(['/', '*']) || text.parse::<SocketAddr>().is_ok();
-    match written.contains(':') && !is_bound(&written) || written.is_empty() {
-        false => Ok(Pattern::new(written)),
-        true => Err(format!(
+    match written.contains('*') || is_place(&written) {
+        true => Ok(Pattern::new(written)),
+        false => Err(format!(
             "must be the address that a listener is bound to, such as \"127.0.0.1:6556\" or \
              \"*:6556\", or the path of a Unix socket, not {written:?}"
         )),

@@ -9,6 +9,7 @@
 //! - [`samples`]: all steps for a sample that is parsed;
 //! - [`rewrite`]: one step for a whole text; [`heads`]: the metadata of renamed families;
 //! - [`updates`]: the same for one update of an aggregated series;
+//! - [`stages`]: the steps as they are shown to people;
 //! - [`lenient`]: removes the lines that cannot be read.
 
 pub mod config;
@@ -16,6 +17,7 @@ mod heads;
 pub mod lenient;
 mod rewrite;
 mod samples;
+mod stages;
 mod step;
 mod updates;
 
@@ -28,7 +30,6 @@ use std::sync::Arc;
 use super::{Group, Rejection};
 use crate::exposition::{InputFormat, SampleLabels, ShapedCounts};
 use crate::reason::Reason;
-use crate::relabel::tool::{self, Stage};
 use crate::settings::pattern::Pattern;
 use crate::store::{Producer, SectionId};
 use crate::telemetry::ShapingStats;
@@ -170,53 +171,6 @@ impl<'s> Shaping<'s> {
     /// Whether lines that cannot be read are left out.
     pub fn is_lenient(&self) -> bool {
         self.is_lenient
-    }
-
-    /// The stages that each series goes through, to show to people. `all` are all entries, and
-    /// `group` the labels of a group.
-    pub fn stages(&self, all: &[Shape], group: &'s [(&'s str, &'s str)]) -> Vec<Stage<'s>> {
-        let mut stages = Vec::new();
-        if !group.is_empty() {
-            stages.push(Stage {
-                name: "labels of the group".to_owned(),
-                apply: Box::new(move |_, labels| {
-                    for (name, value) in group {
-                        labels.set((*name).to_owned(), (*value).to_owned());
-                    }
-                    true
-                }),
-            });
-        }
-        for shape in &self.shapes {
-            let shape = *shape;
-            let place = all.iter().position(|it| std::ptr::eq(it, shape));
-            let prefix = format!("shape {}, ", place.unwrap_or_default() + 1);
-            if !shape.labels.is_empty() {
-                stages.push(Stage {
-                    name: format!("{prefix}labels"),
-                    apply: Box::new(move |family, labels| {
-                        let step = Step {
-                            added: &shape.labels,
-                            ..Step::default()
-                        };
-                        step.apply_to_labels(family, labels)
-                    }),
-                });
-            }
-            stages.push(Stage {
-                name: format!("{prefix}keep and drop"),
-                apply: Box::new(move |family, _| {
-                    let step = Step {
-                        keep: &shape.keep,
-                        drop: &shape.drop,
-                        ..Step::default()
-                    };
-                    step.keeps(family)
-                }),
-            });
-            stages.extend(tool::stages(&shape.rules, &prefix));
-        }
-        stages
     }
 
     /// Shapes a text from a sender with these `labels`.

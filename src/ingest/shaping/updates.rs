@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Shaping;
-use super::step::{check, escaped, problem};
+use super::step::{Outcome, check, escaped, problem};
+use super::{SenderLabels, Shaping};
 use crate::exposition::protobuf::DecodedNative;
 use crate::exposition::{LabelText, ShapedCounts, labels_text, parse_labels, unescape};
 use crate::ingest::Group;
@@ -28,10 +28,11 @@ impl Shaping<'_> {
         let group: Vec<(&str, &str)> = group.pairs().collect();
         let mut set: LabelSet<'_> = labels.into_iter().collect();
         set.set(NAME_LABEL, unescape(&native.family).into_owned());
-        for shape in &self.shapes {
-            let step = shape.step(&group);
+        let mut before = LabelSet::new();
+        for step in self.steps(SenderLabels::Group(&group)) {
             let name = set.get(NAME_LABEL).to_owned();
-            if !step.apply_to_labels((&*name).into(), &mut set) {
+            let sets = (&mut set, &mut before);
+            if step.apply_to_sample(((&*name).into(), ""), None, sets) == Outcome::Dropped {
                 return false;
             }
         }

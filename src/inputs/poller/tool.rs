@@ -11,27 +11,40 @@ use crate::exposition::{SampleLabels, labels_text};
 use crate::relabel::tool::{Stage, show_steps, stages};
 use crate::relabel::{LabelSet, Rules};
 
-/// Writes the effect of the rules for all targets on a configured target, step by step. Returns
-/// whether the target is polled. Without rules, or without such a target, writes nothing.
+/// What becomes of a target with some name.
+#[derive(Debug)]
+pub enum ShownTarget {
+    /// It is polled, and its samples get these labels.
+    Polled(SampleLabels),
+    /// The rules drop it.
+    Dropped,
+    /// No such target is configured.
+    Unknown,
+}
+
+/// Writes the effect of the rules for all targets on a configured target, step by step. Without
+/// rules, or without such a target, writes nothing.
 ///
 /// # Errors
 ///
-/// The result cannot be written.
-pub fn show_target(config: &Config, name: &str, out: &mut impl Write) -> io::Result<bool> {
+/// The rules leave no valid target, or the result cannot be written.
+pub fn show_target(config: &Config, name: &str, out: &mut impl Write) -> io::Result<ShownTarget> {
     let rules = &config.rules.all;
-    let mut targets = config.targets.iter();
-    let Some(target) = targets
-        .find(|it| it.name == name)
-        .filter(|_| !rules.is_empty())
-    else {
-        return Ok(true);
+    let Some(target) = config.targets.iter().find(|it| it.name == name) else {
+        return Ok(ShownTarget::Unknown);
     };
-    let stages = target_stages(rules);
-    let kept = show_entry(&stages, target_labels(target), out)?;
-    if kept && let Ok(RelabelledTarget::Kept(target)) = RelabelledTarget::of(target, rules) {
-        writeln!(out, "  polled: {}{}", target.url, in_braces(&target.labels))?;
+    if !rules.is_empty() {
+        show_entry(&target_stages(rules), target_labels(target), out)?;
     }
-    Ok(kept)
+    match RelabelledTarget::of(target, rules).map_err(io::Error::other)? {
+        RelabelledTarget::Dropped => Ok(ShownTarget::Dropped),
+        RelabelledTarget::Kept(target) => {
+            if !rules.is_empty() {
+                writeln!(out, "  polled: {}{}", target.url, in_braces(&target.labels))?;
+            }
+            Ok(ShownTarget::Polled(target.labels.clone()))
+        }
+    }
 }
 
 /// Writes the effect of a discovery's rules on each entry of a list in the format of

@@ -60,7 +60,11 @@ impl Config {
         }
         match (all.len(), name) {
             (0, Some(name)) => Err(format!("the sink {name:?} has no relabelling rules")),
-            (0, None) => Err("no sink has relabelling rules; name a file with --rules".to_owned()),
+            (0, None) => Err(
+                "no sink has relabelling rules; name a file with --rules, or use --app, \
+                              --target or --group for [[shape]]"
+                    .to_owned(),
+            ),
             (1, _) => Ok(all.remove(0).1),
             _ => {
                 let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();

@@ -1,7 +1,10 @@
 mod samples;
 
+use bytes::Bytes;
+
 use super::*;
-use crate::exposition::LabelText;
+use crate::exposition::protobuf::DecodedNative;
+use crate::exposition::{LabelText, NativeHistogram};
 use crate::settings::document;
 use crate::settings::reader::{Faults, Table};
 
@@ -332,6 +335,35 @@ fn updates_are_shaped_like_samples() {
         changed: 3,
     };
     assert_eq!(counts, expected, "labels that are added do not count");
+}
+
+#[test]
+fn native_histograms_are_shaped_like_the_text_of_their_families() {
+    let all = parse(
+        "[[shape]]\nmetric_relabel = [{ action = \"labeldrop\", regex = \"job|pod\" }]\n\
+         [[shape]]\nlabels = { job = \"other\" }\n",
+    )
+    .unwrap();
+    let group = Group::from_path("job/j", false).unwrap();
+    let shaping = Shaping::of_group(&all, &group, None);
+    for (labels, expected) in [
+        ("pod=\"p\"", "job=\"other\""),
+        ("job=\"own\"", "exported_job=\"own\",job=\"other\""),
+    ] {
+        let mut native = DecodedNative {
+            family: "h".to_owned(),
+            native: NativeHistogram {
+                labels: Box::from(labels),
+                histogram: Bytes::new(),
+                gauge: false,
+            },
+        };
+        assert!(shaping.apply_to_native(&group, &mut native));
+        assert_eq!(&*native.native.labels, expected);
+        let text = format!("h_sum{{{labels}}} 1\n");
+        let text = shape(&all, &text, InputFormat::Text, Layout::Lines);
+        assert_eq!(text.unwrap(), format!("h_sum{{{expected}}} 1\n"));
+    }
 }
 
 #[test]
