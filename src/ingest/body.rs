@@ -313,7 +313,7 @@ impl Admission {
             added: &escaped.added(),
             timestamps,
         };
-        self.read_families(group, text, format, &reading, None)
+        self.read_families(group, text, format, &reading, (None, &mut None))
     }
 
     /// Checks whether a group can have a family.

@@ -9,6 +9,15 @@ use crate::exposition::{
 use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
+/// What is remembered of the last text of a sender, whose texts come regularly.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Its lines, so that the next text is parsed faster.
+    pub text: KnownText,
+    /// The reason that was logged, if lines were left out.
+    pub skipped: Option<Reason>,
+}
+
 /// How a text is read.
 #[derive(Debug)]
 pub struct Reading<'r> {
@@ -52,8 +61,8 @@ impl ReadError {
 }
 
 impl Admission {
-    /// Reads the families of a text. `known` holds the lines of the sender's previous text. If no
-    /// entry of `[[shape]]` applies, this is [`canonicalize_as`].
+    /// Reads the families of a text. `known` holds the lines of the sender's previous text, and
+    /// `logged` the reason why lines of it were left out. If no entry of `[[shape]]` applies, this is [`canonicalize_as`].
     ///
     /// # Errors
     ///
@@ -64,7 +73,7 @@ impl Admission {
         text: &str,
         format: InputFormat,
         reading: &Reading<'_>,
-        known: Option<&mut KnownText>,
+        (known, logged): (Option<&mut KnownText>, &mut Option<Reason>),
     ) -> Result<Vec<FamilyText>, ReadError> {
         let options = CanonicalOptions {
             limits: self.text_limits(),
@@ -98,12 +107,13 @@ impl Admission {
         let shaped = shaping
             .apply(&sent, format, reading.labels, limits)
             .map_err(ReadError::Shaping)?;
+        let mut skipped = Skipped::default();
         let read = parse_known(&shaped.text).or_else(|error| {
             if is_lenient {
-                let (families, skipped) = self
+                let families;
+                (families, skipped) = self
                     .read_leniently(&shaped.text, format, &options)
                     .map_err(ReadError::Sent)?;
-                self.note_skipped(sender, &skipped);
                 return Ok(families);
             }
             // Report a mistake of the sender at its place in the text as sent.
@@ -115,6 +125,7 @@ impl Admission {
         });
         if read.is_ok() {
             self.shapes.count(shaped.counts);
+            self.note_skipped(sender, &skipped, logged);
         }
         read
     }
@@ -147,21 +158,38 @@ impl Admission {
         canonicalize_as(&text, format, options).map(|families| (families, skipped))
     }
 
-    /// Counts and logs lines left out of a text.
-    pub(super) fn note_skipped(&self, sender: &impl std::fmt::Display, skipped: &Skipped) {
+    /// Counts and logs lines left out of a text, if any. `logged` is the reason that was logged for
+    /// the sender's previous text; the same reason is not logged again.
+    pub(super) fn note_skipped(
+        &self,
+        sender: &impl std::fmt::Display,
+        skipped: &Skipped,
+        logged: &mut Option<Reason>,
+    ) {
         let Some(first) = &skipped.first else {
+            *logged = None;
             return;
         };
         self.shapes.stats.skipped.add(skipped.lines as u64);
         let reason = Reason::from(first);
-        let message = format!("{sender}, {first}");
+        if logged.replace(reason) == Some(reason) {
+            return;
+        }
         let lines = counted(skipped.lines, "line was", "lines were");
-        let public = sender_log::without_excerpts(reason, &message);
+        let ParseError {
+            line,
+            column,
+            problem,
+        } = first;
         let about = About::NOTHING.reason(reason);
         let event = LogEvent::SkippedLines;
-        let write = format_args!("{lines} left out (shape.lenient), first {public}");
-        if sender_log::write(event, about, write) && *public != *message {
-            let details = format_args!("{lines} left out (shape.lenient), first {message}");
+        let public = problem.without_quotes();
+        let message = format_args!(
+            "{sender}: {lines} left out (shape.lenient); the first is line {line}, column {column}: \
+             {public}"
+        );
+        if sender_log::write(event, about, message) {
+            let details = format_args!("{sender}: the first line left out is {first}");
             sender_log::write_details(event, about, details);
         }
     }

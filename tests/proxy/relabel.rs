@@ -147,7 +147,7 @@ fn texts_are_read_as_their_input_reads_them() {
     let left_out = |output: &Output, sender: &str, line: usize, lines: usize| {
         let text = text_of(&output.stderr);
         let expected = format!(
-            "{lines} lines were left out (shape.lenient), first {sender}, line {line}, column "
+            "{sender}: {lines} lines were left out (shape.lenient); the first is line {line}, column "
         );
         assert!(text.contains(&expected), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");

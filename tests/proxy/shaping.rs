@@ -440,7 +440,8 @@ fn good_lines_of_bad_texts_are_kept_if_the_settings_say_so() {
         assert_eq!(proxy.sample("also_good{a=\"b\"}"), Some(3.0), "{mode}");
         let skipped = || proxy.sample("exporter_proxy_skipped_lines_total");
         assert_eq!(skipped(), Some(2.0), "{mode}");
-        let line = "2 lines were left out (shape.lenient), first app \"app\", line 3, column ";
+        let line = "app \"app\": 2 lines were left out (shape.lenient); the first is line 3, column 6: \
+                    expected a label name";
         logged(&proxy, line, 1);
 
         let answer = proxy.push("PUT", "/metrics/job/l", BAD);
@@ -450,6 +451,50 @@ fn good_lines_of_bad_texts_are_kept_if_the_settings_say_so() {
         // Without any good sample, or for other senders, a bad text is rejected.
         assert_eq!(proxy.push("PUT", "/metrics/job/l", "<html>\n").status, 400);
         assert_eq!(proxy.push("PUT", "/metrics/job/strict", BAD).status, 400);
+    }
+}
+
+#[test]
+fn texts_of_targets_are_read_tolerantly_and_logged_when_the_reason_changes() {
+    let twice = "good 1\nalso_good{a=\"b\"} 3\ngood 4\n";
+    for mode in ["verbatim", "merged"] {
+        let upstream = Upstream::start(|_| ok(BAD));
+        let config = format!(
+            "[exporter]\nown_metrics = true\n[exposition]\nmode = \"{mode}\"\n\
+             [[poll_external.targets]]\nurl = \"http://{}/\"\nname = \"t\"\ninterval = \"50ms\"\n\
+             [[shape]]\nlenient = true\ntargets = [\"t\"]\n",
+            upstream.address
+        );
+        let proxy = Proxy::start(&config);
+        let polled = || {
+            let polls = proxy.sample("exporter_proxy_polls_total{result=\"ok\",target=\"t\"}");
+            polls.unwrap_or_default()
+        };
+        let poll_thrice = || {
+            let before = polled();
+            eventually(polled, |polls| *polls >= before + 3.0);
+        };
+        poll_thrice();
+        assert_eq!(proxy.sample("good"), Some(1.0), "{mode}");
+        assert_eq!(proxy.sample("also_good{a=\"b\"}"), Some(3.0), "{mode}");
+        let skipped = proxy.sample("exporter_proxy_skipped_lines_total");
+        assert!(skipped >= Some(6.0), "{mode}: {skipped:?}");
+        let bad = "target \"t\": 2 lines were left out (shape.lenient); the first is line 3, column 6: \
+                   expected a label name";
+        let again = "target \"t\": 1 line was left out (shape.lenient); the first is line 3, column 1: \
+                     expected each series once, found that of line 1 again";
+        for (text, times) in [
+            (BAD, [1, 0]),
+            (twice, [1, 1]),
+            (BAD, [2, 1]),
+            ("good 1\n", [2, 1]),
+            (BAD, [3, 1]),
+        ] {
+            upstream.change(move |_| ok(text));
+            poll_thrice();
+            let seen = || [bad, again].map(|line| proxy.log().matches(line).count());
+            eventually(seen, |seen| *seen == times);
+        }
     }
 }
 

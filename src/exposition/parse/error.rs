@@ -91,6 +91,25 @@ pub enum ParseProblem {
 }
 
 impl ParseProblem {
+    /// What is wrong, without quotes of the text.
+    pub fn without_quotes(&self) -> String {
+        match self {
+            ParseProblem::Unexpected { expected, .. } => format!("expected {expected}"),
+            ParseProblem::DuplicateLabel { .. } => "expected each label once".to_owned(),
+            ParseProblem::SecondHelp { .. } => "expected one HELP for each family".to_owned(),
+            ParseProblem::SecondType { .. } => "expected one TYPE for each family".to_owned(),
+            ParseProblem::SecondUnit { .. } => "expected one UNIT for each family".to_owned(),
+            ParseProblem::TypeAfterSamples { .. } => {
+                "expected the TYPE of a family before its samples".to_owned()
+            }
+            ParseProblem::Timestamp { .. } => "expected no timestamp".to_owned(),
+            ParseProblem::CarriageReturn
+            | ParseProblem::DuplicateSeries { .. }
+            | ParseProblem::Limit { .. }
+            | ParseProblem::TooLong { .. } => self.to_string(),
+        }
+    }
+
     pub(in crate::exposition) fn unexpected(
         expected: &'static str,
         found: impl Into<String>,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::config::{self, Exposition, Mode};
-use super::reading::{ReadError, Reading};
-use super::shaping::{Layout, SenderLabels, Shaping, lenient};
+use super::reading::{ReadError, Reading, Remembered};
+use super::shaping::{Layout, SenderLabels, Shaping, Skipped, lenient};
 use super::{Admission, MAX_FAMILY_BYTES, Rejection, reserved_name, text_limits};
 use crate::exposition::{
     AddedLabel, CanonicalOptions, Content, Escaping, Families, FamilyText, InputFormat, KnownText,
@@ -53,8 +53,8 @@ impl Admission {
         self.admit_shaped(&SampleLabels::default(), id, (text, None), shaping, None)
     }
 
-    /// Like [`admit`](Self::admit), with `labels` on each sample. `known` remembers the lines of
-    /// the sender's texts, so that they are parsed faster.
+    /// Like [`admit`](Self::admit), with `labels` on each sample, for a sender whose last text is
+    /// `remembered`.
     ///
     /// # Errors
     ///
@@ -65,10 +65,10 @@ impl Admission {
         id: &SectionId,
         text: Text,
         format: Option<InputFormat>,
-        known: Option<&mut KnownText>,
+        remembered: Option<&mut Remembered>,
     ) -> Result<Content, Rejection> {
         let shaping = Shaping::of_section(&self.shapes.list, id, None);
-        self.admit_shaped(labels, id, (text, format), shaping, known)
+        self.admit_shaped(labels, id, (text, format), shaping, remembered)
     }
 
     fn admit_shaped(
@@ -77,26 +77,35 @@ impl Admission {
         id: &SectionId,
         (text, format): (Text, Option<InputFormat>),
         shaping: Shaping<'_>,
-        known: Option<&mut KnownText>,
+        remembered: Option<&mut Remembered>,
     ) -> Result<Content, Rejection> {
-        let verbatim = |text: Text| match (shaping.is_empty(), labels.is_empty()) {
-            (true, true) => Ok(Content::Verbatim(text)),
-            (true, false) => Ok(Content::Verbatim(labels.add_to(&text))),
-            (false, _) => self.shape_verbatim(id, (&text, format), labels, &shaping),
+        let mut nothing = None;
+        let (known, logged) = match remembered {
+            Some(it) => (Some(&mut it.text), &mut it.skipped),
+            None => (None, &mut nothing),
         };
         match (self.exposition.mode, format) {
             // OpenMetrics within the text output would make all of it invalid.
             (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => {
-                self.convert(id, &text, labels, shaping)
+                self.convert(id, &text, labels, (shaping, logged))
             }
             (Mode::Verbatim, _) => {
                 if self.exposition.validate && !shaping.is_lenient() {
                     self.validate(text.as_str())
                         .map_err(|error| invalid(id, &error))?;
                 }
-                verbatim(text)
+                match (shaping.is_empty(), labels.is_empty()) {
+                    (true, true) => Ok(Content::Verbatim(text)),
+                    (true, false) => Ok(Content::Verbatim(labels.add_to(&text))),
+                    (false, _) => {
+                        self.shape_verbatim(id, (&text, format), labels, (&shaping, logged))
+                    }
+                }
             }
-            (Mode::Merged, _) => self.families_of_text(id, (&text, format), labels, shaping, known),
+            (Mode::Merged, _) => {
+                let memory = (known, logged);
+                self.families_of_text(id, (&text, format), labels, shaping, memory)
+            }
         }
     }
 
@@ -142,7 +151,7 @@ impl Admission {
         id: &SectionId,
         (text, format): (&Text, Option<InputFormat>),
         labels: &SampleLabels,
-        shaping: &Shaping<'_>,
+        (shaping, logged): (&Shaping<'_>, &mut Option<Reason>),
     ) -> Result<Content, Rejection> {
         let sent = match shaping.is_lenient() {
             true => lenient::tidy(text.as_str()),
@@ -159,10 +168,12 @@ impl Admission {
             let (text, served) = (&shaped.text, InputFormat::Text);
             let cleaned = lenient::clean(text, served, &limits, keep, &self.hash, Layout::Compact)
                 .map_err(|error| invalid(id, &error))?;
-            if let Some((text, skipped)) = cleaned {
-                self.note_skipped(id, &skipped);
-                shaped.text = text.into();
+            let mut skipped = Skipped::default();
+            if let Some(cleaned) = cleaned {
+                shaped.text = cleaned.0.into();
+                skipped = cleaned.1;
             }
+            self.note_skipped(id, &skipped, logged);
         } else if self.exposition.validate && shaped.is_changed() {
             self.validate(&shaped.text)
                 .map_err(|error| ReadError::Shaped(error).reject(id, |error| invalid(id, error)))?;
@@ -184,11 +195,12 @@ impl Admission {
         id: &SectionId,
         text: &Text,
         labels: &SampleLabels,
-        shaping: Shaping<'_>,
+        (shaping, logged): (Shaping<'_>, &mut Option<Reason>),
     ) -> Result<Content, Rejection> {
         let added: Vec<AddedLabel<'_>> = labels.added().collect();
         let reading = reading_of(shaping, (labels, &added), TimestampPolicy::Keep);
-        let families = self.read_section(id, text, InputFormat::OpenMetrics, &reading, None)?;
+        let (format, memory) = (InputFormat::OpenMetrics, (None, logged));
+        let families = self.read_section(id, text, format, &reading, memory)?;
         let mut converted = Vec::with_capacity(text.len());
         for family in families {
             converted.extend_from_slice(&family.head());
@@ -207,7 +219,7 @@ impl Admission {
         (text, format): (&Text, Option<InputFormat>),
         labels: &SampleLabels,
         shaping: Shaping<'_>,
-        known: Option<&mut KnownText>,
+        memory: (Option<&mut KnownText>, &mut Option<Reason>),
     ) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, &id.name);
@@ -227,7 +239,7 @@ impl Admission {
         };
         let format = format.unwrap_or_else(|| detect_format(text.as_str()));
         let reading = reading_of(shaping, (labels, &added), timestamps);
-        let families = self.read_section(id, text, format, &reading, known)?;
+        let families = self.read_section(id, text, format, &reading, memory)?;
         if let Some(family) = families.iter().find(|it| self.is_reserved(&it.name)) {
             let (line, problem) = (family.line, reserved_name(&family.name));
             let message = format!("{id}, line {line}: {problem}");
@@ -249,9 +261,9 @@ impl Admission {
         text: &Text,
         format: InputFormat,
         reading: &Reading<'_>,
-        known: Option<&mut KnownText>,
+        memory: (Option<&mut KnownText>, &mut Option<Reason>),
     ) -> Result<Vec<FamilyText>, Rejection> {
-        self.read_families(id, text.as_str(), format, reading, known)
+        self.read_families(id, text.as_str(), format, reading, memory)
             .map_err(|error| error.reject(id, |error| invalid(id, error)))
     }
 }

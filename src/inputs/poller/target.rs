@@ -16,7 +16,8 @@ use super::fetch::{Fetched, Fetcher};
 use super::kept;
 use crate::clock::Now;
 use crate::context::{Context, PollRequests, Polls, TargetSettings};
-use crate::exposition::{InputFormat, KnownText, sample_lines};
+use crate::exposition::{InputFormat, sample_lines};
+use crate::ingest::reading::Remembered;
 use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, BudgetShare, INLINE_BYTES};
 use crate::peer::{Origin, Peer};
@@ -115,7 +116,7 @@ pub struct PolledTarget {
     /// The result of the last poll, since only changes are logged.
     last: Option<Result<(), Reason>>,
     /// The lines of the last text, if it was parsed.
-    known: KnownText,
+    remembered: Remembered,
     /// The share of the limit on kept memory that this target uses.
     kept: BudgetShare,
     /// Cancelled when the program stops.
@@ -148,7 +149,7 @@ impl PolledTarget {
             work,
             changes,
             last: None,
-            known: KnownText::default(),
+            remembered: Remembered::default(),
             kept: kept::share(),
             stop: context.stop.clone(),
         }
@@ -300,13 +301,14 @@ impl PolledTarget {
         let (admission, store) = (Arc::clone(admission), Arc::clone(&self.store));
         let target = Arc::clone(&self.work.fetcher.target);
         let (id, origin) = (self.id.clone(), self.origin(peer));
-        let mut known = mem::take(&mut self.known);
-        let store_text = move |known: &mut KnownText| {
+        let mut remembered = mem::take(&mut self.remembered);
+        let store_text = move |remembered: &mut Remembered| {
             let samples = sample_lines(text.bytes());
             if modified.is_some() {
                 admission.check_file(&id, &text)?;
             }
-            let content = admission.admit_with(&target.labels, &id, text, format, Some(known))?;
+            let content =
+                admission.admit_with(&target.labels, &id, text, format, Some(remembered))?;
             limits.of_text().check(&content).map_err(|problem| {
                 Rejection::new(Reason::TooManySamples, &format!("{id}: {problem}"))
             })?;
@@ -321,10 +323,10 @@ impl PolledTarget {
             Ok(samples)
         };
         let store = move || {
-            let stored = store_text(&mut known);
-            (stored, known)
+            let stored = store_text(&mut remembered);
+            (stored, remembered)
         };
-        let (stored, known): (Result<usize, Rejection>, _) = if is_parsed && is_large {
+        let (stored, remembered): (Result<usize, Rejection>, _) = if is_parsed && is_large {
             self.pool.run(store).await.map_err(|error| {
                 let message = format!("the response cannot be processed: {error}");
                 ScrapeError::new(Reason::Closed, &message)
@@ -332,11 +334,11 @@ impl PolledTarget {
         } else {
             store()
         };
-        self.known = known;
-        let memory = self.known.kept_memory();
+        self.remembered = remembered;
+        let memory = self.remembered.text.kept_memory();
         self.kept.shrink_to(memory);
         if !self.kept.grow(memory - self.kept.bytes()) {
-            self.known.free_memory();
+            self.remembered.text.free_memory();
             self.kept.shrink_to(0);
         }
         self.stats.record_samples(stored?, modified);
