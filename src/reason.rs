@@ -73,8 +73,8 @@ reasons! {
     ReservedName "reserved_name" "a family has a name of the proxy's own" true;
     /// A new aggregated family or series would exceed the limit.
     TooManySeries "too_many_series" "the limit of series is reached" true;
-    /// The value cannot be added to the aggregated one.
-    BadValue "bad_value" "the value cannot be added" true;
+    /// A value is invalid, or cannot be added to the aggregated one.
+    BadValue "bad_value" "a value is invalid or cannot be added" true;
     /// A different push used the same idempotency key.
     KeyReused "key_reused" "another push used this idempotency key" true;
     /// A sample has a timestamp where timestamps are not accepted.
@@ -87,8 +87,8 @@ reasons! {
     BadOperation "bad_operation" "the operation is unknown, or impossible for this family" true;
     /// The buckets of a histogram are invalid or differ from those it has.
     BadBuckets "bad_buckets" "invalid buckets, or buckets that differ from the histogram's" true;
-    /// The request asks for something that is not supported.
-    Unsupported "unsupported" "not supported" true;
+    /// The request asks for something that is not supported. Messages name what is.
+    Unsupported "unsupported" "not supported" false;
     /// The settings do not allow the request.
     NotAllowed "not_allowed" "the settings do not allow this" false;
     /// Nothing has the given name.

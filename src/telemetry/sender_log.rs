@@ -73,7 +73,7 @@ impl LogEvent {
     ];
 
     /// The log target, by which `RUST_LOG` selects lines.
-    fn target(self) -> &'static str {
+    pub const fn target(self) -> &'static str {
         match self {
             LogEvent::MessageRejected => "exporter_proxy::receiver",
             LogEvent::RequestRejected | LogEvent::Removal | LogEvent::InternalError => {
@@ -329,10 +329,18 @@ pub fn without_excerpts(reason: Reason, message: &str) -> Cow<'_, str> {
     }
 }
 
-/// The place that a message begins with: `group {job="x"}, line 2, column 5`.
+/// The part of a message that quotes nothing: the place that it begins with, as in
+/// `group {job="x"}, line 2, column 5`, or the form that is required.
 fn place(message: &str) -> &str {
-    const BEGINNINGS: [&str; 7] = [
-        "app ", "target ", "group ", "groups[", "the body", "line ", "message ",
+    const BEGINNINGS: [&str; 8] = [
+        "app ",
+        "target ",
+        "group ",
+        "groups[",
+        "the body",
+        "line ",
+        "message ",
+        "timestamp must be ",
     ];
     if !BEGINNINGS.iter().any(|begin| message.starts_with(begin)) {
         return "";
@@ -386,6 +394,16 @@ mod tests {
                 Reason::BadParameter,
                 "ttl must be a number, not \"S3CR3T\"",
                 "invalid request parameter",
+            ),
+            (
+                Reason::BadValue,
+                "timestamp must be text such as \"12:00\": \"S3CR3T\" is not",
+                "timestamp must be text such as \"12:00\": a value is invalid or cannot be added",
+            ),
+            (
+                Reason::Unsupported,
+                "op raw needs a sink",
+                "op raw needs a sink",
             ),
             (
                 Reason::TooLarge,

@@ -50,8 +50,10 @@ fn operations_are_forwarded_by_a_sink_whose_health_is_shown() {
     assert!(working["last_success"].is_string());
     assert_eq!(working["items"]["ok"], 1);
     let log = near.proxy.log();
-    assert_eq!(log.matches("cannot send operations").count(), 1, "{log}");
-    assert!(log.contains("again after"), "{log}");
+    let failed = format!("sink central: cannot send operations to {address}: ");
+    assert_eq!(log.matches(&failed).count(), 1, "{log}");
+    let again = format!("sink central: sending operations to {address} again after");
+    assert!(log.contains(&again), "{log}");
 }
 
 fn bench_at(address: &str) -> Proxy {

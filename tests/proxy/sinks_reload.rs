@@ -89,7 +89,7 @@ fn what_a_removed_sink_cannot_send_is_dropped_and_logged() {
     let near = bench(&sink(&free_address(), "batch_wait = 0"));
     assert_eq!(near.send(events(0..50).as_bytes()), "");
     reload(&near.proxy, &config(&near, ""));
-    logged(&near.proxy, "50 items of events to", 1);
+    logged(&near.proxy, "sink log: 50 items, ", 1);
     // A sink with the name of a removed one starts empty.
     let server = Upstream::start(|_| no_content());
     let again = sink(&server.address, "batch_wait = 0");
@@ -265,6 +265,6 @@ fn a_changed_sink_for_cql_keeps_what_waits_and_connects_to_the_new_node() {
     assert_eq!((request[0], request[4]), (OPTIONS[0], OPTIONS[4]));
     assert_eq!(listed(&near.proxy, "raw")["queued_items"], 10);
     reload(&near.proxy, &config(&near, ""));
-    logged(&near.proxy, "10 items of rows to", 1);
+    logged(&near.proxy, "sink raw: 10 items, ", 1);
     assert!(near.send(value).contains("cql"));
 }

@@ -257,7 +257,9 @@ fn refused_requests_are_not_repeated() {
         assert_eq!(count(&proxy, reason), 1.0, "{status}");
         let error = listed(&proxy, "to")["last_error"]["message"].clone();
         assert!(error.as_str().unwrap().contains(status), "{error}");
-        logged(&proxy, "a request with 1 sample is refused", 1);
+        let line =
+            format!("sink to: a request with 1 sample is refused: the server answered {status}");
+        logged(&proxy, &line, 1);
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{self, Backoff};
@@ -14,15 +14,19 @@ use super::queue::{Batch, Queue};
 use super::{Refusal, Report, Rest, Sink, Verdict};
 use crate::clock::Now;
 use crate::exposition::counted;
-use crate::telemetry::SinkStats;
-use crate::telemetry::sender_log::{self, About};
+use crate::reason::Reason;
+use crate::telemetry::sender_log::{self, About, LogEvent};
+use crate::telemetry::{DropReason, SinkStats};
 
 /// The number of requests in a row that may be refused as a whole while the worker looks for the
 /// items to blame. Past it, the whole batch is refused: its items are all alike, or the other
 /// system refuses everything. It is enough to find one item among a million.
 const MOST_REFUSALS: usize = 20;
 
-/// The interval at which a continued failure is logged.
+/// The log target of lines without a rate limit.
+const LOG_TARGET: &str = LogEvent::Sink.target();
+
+/// The interval at which a continued failure, or items that wait too long, are logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends until the queue is closed and empty.
@@ -47,6 +51,7 @@ pub(super) async fn run<S: Sink>(
         refusals: 0,
         backoff: Backoff::new(),
         logged: None,
+        expired: Expired::default(),
     };
     {
         let mut deadline = pin!(async {
@@ -58,14 +63,21 @@ pub(super) async fn run<S: Sink>(
             () = &mut deadline => {}
         }
     }
+    worker.note_expired(true);
     let left = worker.queue.stop();
     worker.stats.note_stop();
     if left.items > 0 {
-        let name = worker.sink.name();
+        let name = &worker.stats.name;
         let (items, bytes) = (counted(left.items, "item", "items"), left.bytes);
         match left.is_stored {
-            true => log::info!("{items} of {name}, {bytes} bytes, wait in storage"),
-            false => log::warn!("{items} of {name}, {bytes} bytes, were not sent before shutdown"),
+            true => log::info!(
+                target: LOG_TARGET,
+                "sink {name}: {items}, {bytes} bytes, wait in storage"
+            ),
+            false => log::warn!(
+                target: LOG_TARGET,
+                "sink {name}: {items}, {bytes} bytes, were not sent before shutdown"
+            ),
         }
     }
 }
@@ -87,6 +99,16 @@ struct Worker<S: Sink> {
     backoff: Backoff,
     /// When a failure was last logged.
     logged: Option<Instant>,
+    expired: Expired,
+}
+
+/// The log of items that waited too long.
+#[derive(Debug, Default)]
+struct Expired {
+    /// The items that the log has.
+    logged: u64,
+    /// When the next line may be written.
+    next: Option<Instant>,
 }
 
 /// A batch with requests under way.
@@ -137,6 +159,7 @@ impl<S: Sink> Worker<S> {
                 self.queue.expire_batch(batch, Instant::now());
             }
             self.batches.retain(|batch| !batch.items().is_empty());
+            self.note_expired(false);
             let trouble = match self.batches.is_empty() {
                 true => match self.wait(stop).await {
                     Some(trouble) => trouble,
@@ -164,7 +187,9 @@ impl<S: Sink> Worker<S> {
     /// everything has been sent.
     async fn wait(&mut self, stop: &CancellationToken) -> Option<Trouble> {
         let mut trouble = Trouble::default();
+        let expired = self.unlogged() > 0;
         tokio::select! {
+            () = sleep_until(self.expired.next.unwrap_or_else(Instant::now)), if expired => {}
             () = done(&mut self.under_way) => trouble = self.finish_all().await,
             next = next_batch(&self.queue, stop) => match next {
                 Some(next) => self.batches.push(next),
@@ -280,7 +305,7 @@ impl<S: Sink> Worker<S> {
         count: usize,
         all: usize,
     ) -> Vec<Verdict> {
-        let name = self.sink.name();
+        let name = &self.stats.name;
         let Refusal {
             reason,
             message,
@@ -310,14 +335,14 @@ impl<S: Sink> Worker<S> {
             .iter()
             .filter(|verdict| matches!(verdict, Verdict::Refused(_)));
         let items = counted(refused.count(), "item", "items");
-        let about = About::NOTHING.named("sink", &self.stats.name);
+        let about = About::NOTHING.named("sink", name).reason(*reason);
         if sender_log::write(
             S::LOG_EVENT,
             about,
-            format_args!("{items} of {name} refused ({reason}): {message}"),
+            format_args!("sink {name}: {items} refused: {message}"),
         ) && !answer.is_empty()
         {
-            sender_log::write_details(S::LOG_EVENT, about, format_args!("{name}: {shown}"));
+            sender_log::write_details(S::LOG_EVENT, about, format_args!("sink {name}: {shown}"));
         }
         verdicts
     }
@@ -332,11 +357,11 @@ impl<S: Sink> Worker<S> {
         let is_due = |logged: Instant| now.saturating_duration_since(logged) >= LOG_INTERVAL;
         if self.logged.is_none_or(is_due) {
             self.logged = Some(now);
-            let name = self.sink.name();
+            let (name, what) = (&self.stats.name, self.sink.name());
             sender_log::write(
                 S::LOG_EVENT,
-                About::NOTHING.named("sink", &self.stats.name),
-                format_args!("cannot send {name}: {failure}; trying again"),
+                About::NOTHING.named("sink", name),
+                format_args!("sink {name}: cannot send {what}: {failure}; trying again"),
             );
         }
     }
@@ -345,8 +370,38 @@ impl<S: Sink> Worker<S> {
         let failed = self.stats.note_success(Now::read());
         self.logged = None;
         if let Some(failed) = failed {
-            log::info!("sending {} again after {failed:.1?}", self.sink.name());
+            let (name, what) = (&self.stats.name, self.sink.name());
+            log::info!(
+                target: LOG_TARGET,
+                "sink {name}: sending {what} again after {failed:.1?}"
+            );
         }
+    }
+
+    /// The number of items that waited too long and are not logged yet.
+    fn unlogged(&self) -> u64 {
+        let expired = self.stats.dropped(DropReason::Expired);
+        expired.saturating_sub(self.expired.logged)
+    }
+
+    /// Logs the items that waited too long, once a minute. `force` writes a line at once.
+    fn note_expired(&mut self, force: bool) {
+        let (items, now) = (self.unlogged(), Instant::now());
+        if items == 0 || (!force && self.expired.next.is_some_and(|next| now < next)) {
+            return;
+        }
+        self.expired.logged += items;
+        self.expired.next = Some(now + LOG_INTERVAL);
+        let name = &self.stats.name;
+        let items = counted(items as usize, "item", "items");
+        let age = self.queue.max_age();
+        sender_log::write(
+            S::LOG_EVENT,
+            About::NOTHING.named("sink", name).reason(Reason::Timeout),
+            format_args!(
+                "sink {name}: {items} dropped: they waited for longer than {age:?} (max_age)"
+            ),
+        );
     }
 }
 

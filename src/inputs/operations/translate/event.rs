@@ -83,7 +83,7 @@ fn nanos(text: &str) -> Result<i64, Rejection> {
 fn bad_time(why: &str) -> Rejection {
     let problem =
         format!("timestamp must be text such as \"2026-01-31T12:00:00Z\" (RFC 3339): {why}");
-    Rejection::new(Reason::Timestamp, problem)
+    Rejection::new(Reason::BadValue, problem)
 }
 
 fn check_index(index: &str) -> Result<&str, Rejection> {
@@ -103,7 +103,7 @@ fn check_index(index: &str) -> Result<&str, Rejection> {
 
 fn bad_index(why: &str) -> Rejection {
     let problem = format!(
-        "index must have lower-case letters, digits, \"-\", \"_\" and \".\", and a letter or digit first: {why}"
+        "index can only have lower-case letters, digits, \"-\", \"_\" and \".\", with a letter or digit first: {why}"
     );
     Rejection::new(Reason::BadName, problem)
 }

@@ -211,8 +211,8 @@ fn an_event_keeps_what_its_sender_wrote() {
 fn bad_events_are_rejected() {
     let long = format!(r#""name":"{}","op":"event""#, "x".repeat(5000));
     for (fields, reason) in [
-        (r#""op":"event","timestamp":"today""#, Reason::Timestamp),
-        (r#""op":"event","timestamp":5"#, Reason::Timestamp),
+        (r#""op":"event","timestamp":"today""#, Reason::BadValue),
+        (r#""op":"event","timestamp":5"#, Reason::BadValue),
         (r#""op":"index","index":"Big""#, Reason::BadName),
         (r#""op":"index","index":[1,{"a":2}]"#, Reason::BadName),
         (r#""op":"event","hops":99"#, Reason::BadOperation),

@@ -129,7 +129,11 @@ pub async fn record(queue: QueueHandle<Profile>, interval: Duration, stop: Cance
             },
             Err(problem) => {
                 let about = About::NOTHING.named("sink", "profiling");
-                sender_log::write(LogEvent::Sink, about, format_args!("{problem}"));
+                sender_log::write(
+                    LogEvent::Sink,
+                    about,
+                    format_args!("sink profiling: {problem}"),
+                );
                 PAUSE
             }
         };

@@ -2,6 +2,7 @@
 
 use std::mem::take;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -48,6 +49,11 @@ impl<T> Queue<T> {
     pub(in super::super) fn hurry(&self) {
         self.0.state().hurried = true;
         self.0.changed.notify_one();
+    }
+
+    /// Limit on the time that an item waits; zero for none.
+    pub(in super::super) fn max_age(&self) -> Duration {
+        self.0.limits.load().age.unwrap_or_default()
     }
 
     /// When the oldest item will have waited long enough for its batch; `None` if the queue is

@@ -18,7 +18,8 @@ use crate::clock::{self, Now};
 use crate::ingest::selector::Selectors;
 use crate::outputs::own_metrics::OwnMetrics;
 use crate::store::{Snapshot, Store};
-use crate::telemetry::{SinkStats, sender_log};
+use crate::telemetry::SinkStats;
+use crate::telemetry::sender_log::{self, LogEvent};
 
 /// Time between two requests with the metadata of all families in protocol 1.0, as in
 /// Prometheus.
@@ -182,6 +183,7 @@ impl Collector {
         stats.set_series(self.outs.len());
         if repeated > 0 {
             log::debug!(
+                target: LogEvent::Sink.target(),
                 "sink {}: {repeated} more series have the labels of another one; they are not sent",
                 self.stats.name
             );
@@ -191,6 +193,7 @@ impl Collector {
     /// Collects on the interval until `stop` is cancelled, then once more, and ends all series.
     /// Collecting runs on a thread for blocking work.
     pub async fn run(mut self, stop: CancellationToken) {
+        let name = self.stats.name.clone();
         let mut ticks = interval(self.settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -210,7 +213,7 @@ impl Collector {
                 Ok(collector) => collector,
                 Err(problem) => {
                     sender_log::internal_error(format_args!(
-                        "series cannot be collected for remote write, which ends: {problem}"
+                        "sink {name}: series cannot be collected for remote write, which ends: {problem}"
                     ));
                     return;
                 }

@@ -109,8 +109,9 @@ impl Sink for RemoteWriteSink {
             let report = match self.post(item).await {
                 Ok(answer) if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                     log::info!(
-                        "{}: the server does not know protocol 2.0; sending in 1.0 from now on",
-                        self.name()
+                        target: LogEvent::Sink.target(),
+                        "sink {}: the server does not know protocol 2.0; sending in 1.0 from now on",
+                        self.stats.name
                     );
                     self.fallen_back.store(true, Ordering::Relaxed);
                     None
@@ -231,16 +232,19 @@ impl RemoteWriteSink {
         };
         self.stats.note_refusal(Now::read(), &shown);
         if is_due(&mut self.refusal_logged) {
-            let name = self.name();
+            let name = &self.stats.name;
             let samples = sent.samples + sent.histograms;
             let samples = counted(samples as usize, "sample", "samples");
-            let about = About::NOTHING.named("sink", &self.stats.name);
+            let about = About::NOTHING.named("sink", name).reason(reason);
             sender_log::write(
                 LogEvent::Sink,
                 about,
-                format_args!("{name}: a request with {samples} is refused ({reason}): {message}"),
+                format_args!("sink {name}: a request with {samples} is refused: {message}"),
             );
-            sender_log::write_details(LogEvent::Sink, about, format_args!("{name}: {shown}"));
+            if !answer.is_empty() {
+                let details = format_args!("sink {name}: {shown}");
+                sender_log::write_details(LogEvent::Sink, about, details);
+            }
         }
         Report {
             verdicts: vec![Verdict::Refused(reason)],
@@ -261,8 +265,8 @@ impl RemoteWriteSink {
                 LogEvent::Sink,
                 About::NOTHING.named("sink", &self.stats.name),
                 format_args!(
-                    "{}: of {} samples, {} histograms and {} exemplars, the server took {}, {} and {}",
-                    self.name(),
+                    "sink {}: of {} samples, {} histograms and {} exemplars, the server took {}, {} and {}",
+                    self.stats.name,
                     sent.samples,
                     sent.histograms,
                     sent.exemplars,
