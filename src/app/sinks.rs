@@ -137,8 +137,8 @@ impl Lifecycle for RunningRemoteWrite {
     }
 }
 
-/// The queues of the sinks, by kind of event.
-type EventQueues = BTreeMap<EventKind, Vec<QueueHandle<StoredEvent>>>;
+/// The sinks by kind of event, each with its name and queue.
+type EventQueues<'a> = BTreeMap<EventKind, Vec<(&'a str, QueueHandle<StoredEvent>)>>;
 
 impl Sinks {
     /// No running sinks yet, and the stored items of the configured ones.
@@ -319,7 +319,8 @@ impl Sinks {
         let mut operations = None;
         let mut queues = EventQueues::new();
         let mut forwarded = None;
-        for active in self.running.values() {
+        for (name, active) in &self.running {
+            let name = name.as_str();
             match &active.sink {
                 RunningSink::Operations(sink) => {
                     forwarded = Some(&active.stats);
@@ -327,25 +328,28 @@ impl Sinks {
                 }
                 RunningSink::Loki(sink) => {
                     let queues = queues.entry(EventKind::Event).or_default();
-                    queues.push(sink.handle().clone());
+                    queues.push((name, sink.handle().clone()));
                 }
                 RunningSink::OpenSearch(sink) => {
                     let queues = queues.entry(EventKind::Index).or_default();
-                    queues.push(sink.handle().clone());
+                    queues.push((name, sink.handle().clone()));
                 }
                 RunningSink::RemoteWrite(_) => {}
                 #[cfg(feature = "cql")]
                 RunningSink::Cql(sink) => {
                     let queues = queues.entry(EventKind::Raw).or_default();
-                    queues.push(sink.handle().clone());
+                    queues.push((name, sink.handle().clone()));
                 }
             }
         }
         context.telemetry.operations.forward_to(forwarded);
         let mut events = EventSinks::new(Arc::clone(&self.stamper));
-        for (kind, queues) in queues {
+        for (kind, sinks) in queues {
+            let limit = |(name, _): &(&str, _)| format!("sinks.{name}.max_queue");
+            let limits: Vec<String> = sinks.iter().map(limit).collect();
+            let queues: Vec<_> = sinks.into_iter().map(|(_, queue)| queue).collect();
             let push = move |events| push_to_all(&queues, events);
-            events.add(kind, Box::new(push));
+            events.add(kind, limits.join(", "), Box::new(push));
         }
         Producers { operations, events }
     }
@@ -463,25 +467,28 @@ fn line_sink(queue: QueueHandle<bytes::Bytes>) -> LineSink {
     LineSink::new(Box::new(push))
 }
 
-/// Hands events to several sinks, and accepts them once one sink has room: otherwise the sender
-/// would repeat them, and the sinks that took them would have them twice. Sinks without room count
-/// what they miss.
+/// Hands events to several sinks, and accepts as many as the one with the most room takes:
+/// otherwise the sender would repeat them, and the sinks that took them would have them twice.
+/// Sinks with less room count what they miss.
 fn push_to_all(
     queues: &[QueueHandle<StoredEvent>],
     events: Vec<StoredEvent>,
-) -> Result<(), SinkRejection> {
+) -> Result<usize, SinkRejection> {
     let mut result = Err(SinkRejection::Stopped);
-    let mut note = |pushed| match (pushed, result) {
-        (Ok(()), _) => result = Ok(()),
-        (Err(PushError::Full), Err(_)) => result = Err(SinkRejection::Full),
-        (Err(_), _) => {}
+    let mut note = |pushed: Result<usize, PushError>| {
+        result = match (pushed, result) {
+            (Ok(taken), Ok(before)) => Ok(taken.max(before)),
+            (Ok(taken), Err(_)) => Ok(taken),
+            (Err(PushError::Full), Err(_)) => Err(SinkRejection::Full),
+            (Err(_), before) => before,
+        };
     };
     // Shared events take more memory, so the last sink gets the originals.
     if let Some((last, others)) = queues.split_last() {
         for queue in others {
-            note(queue.push(events.clone()));
+            note(queue.push_fitting(events.clone()));
         }
-        note(last.push(events));
+        note(last.push_fitting(events));
     }
     result
 }

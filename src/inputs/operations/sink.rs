@@ -32,13 +32,21 @@ pub enum SinkRejection {
     Stopped,
 }
 
-/// Accepts events of one kind, all or none. Never waits.
-pub type PushEvents = Box<dyn Fn(Vec<StoredEvent>) -> Result<(), SinkRejection> + Send + Sync>;
+/// Accepts events of one kind: the first ones, as many as fit, and returns their number. Never
+/// waits.
+pub type PushEvents = Box<dyn Fn(Vec<StoredEvent>) -> Result<usize, SinkRejection> + Send + Sync>;
+
+/// The sinks of one kind of events.
+struct EventSink {
+    push: PushEvents,
+    /// The settings that limit their queues, for messages.
+    limits: String,
+}
 
 /// The sinks of events, by kind.
 #[derive(Default)]
 pub struct EventSinks {
-    sinks: [Option<PushEvents>; EventKind::ALL.len()],
+    sinks: [Option<EventSink>; EventKind::ALL.len()],
     /// Gives each event its identity.
     stamper: Arc<Stamper>,
 }
@@ -52,9 +60,9 @@ impl EventSinks {
         }
     }
 
-    /// Hands events of a kind to `push`.
-    pub fn add(&mut self, kind: EventKind, push: PushEvents) {
-        self.sinks[kind as usize] = Some(push);
+    /// Hands events of a kind to `push`. `limits` names the settings that limit it.
+    pub fn add(&mut self, kind: EventKind, limits: String, push: PushEvents) {
+        self.sinks[kind as usize] = Some(EventSink { push, limits });
     }
 
     /// Whether events of a kind go to a sink.
@@ -67,26 +75,36 @@ impl EventSinks {
         draft.stamp(self.stamper.next(now))
     }
 
-    /// Hands over events of one kind, all or none.
-    ///
-    /// # Errors
-    ///
-    /// The queue of the sink is full, or the sink has stopped.
-    pub(super) fn push(&self, kind: EventKind, events: Vec<StoredEvent>) -> Result<(), Rejection> {
-        let Some(push) = &self.sinks[kind as usize] else {
-            return Ok(());
+    /// Hands over events of one kind. Returns how many of the first ones were taken, and why the
+    /// others were not: the queue is full, or the sink has stopped.
+    pub(super) fn push(
+        &self,
+        kind: EventKind,
+        events: Vec<StoredEvent>,
+    ) -> (usize, Result<(), Rejection>) {
+        let all = events.len();
+        let Some(sink) = &self.sinks[kind as usize] else {
+            return (all, Ok(()));
         };
-        let op = kind.as_str();
-        push(events).map_err(|rejection| match rejection {
-            SinkRejection::Full => Rejection::new(
-                Reason::NoBuffer,
-                format!("the queue of the sink for op {op} is full (sinks.NAME.max_queue); try again later"),
-            ),
+        let (taken, rejection) = match (sink.push)(events) {
+            Ok(taken) if taken == all => return (all, Ok(())),
+            Ok(taken) => (taken, SinkRejection::Full),
+            Err(rejection) => (0, rejection),
+        };
+        let rejection = match rejection {
+            SinkRejection::Full => {
+                let (op, limits) = (kind.as_str(), &sink.limits);
+                let problem = format!(
+                    "the queue of the sink for op {op} is full ({limits}); try again later"
+                );
+                Rejection::new(Reason::NoBuffer, problem)
+            }
             SinkRejection::Stopped => Rejection::new(
                 Reason::Closed,
                 "the proxy is stopping and takes no more events; try again later",
             ),
-        })
+        };
+        (taken, Err(rejection))
     }
 }
 

@@ -27,15 +27,12 @@ impl<'b, R: FnMut(u64, &Rejection)> Batcher<'_, 'b, R> {
             if events.is_empty() {
                 continue;
             }
-            match processor.events.push(kind, events) {
-                Ok(()) => {
-                    let transport = self.source.transport;
-                    processor.stats.count_applied(transport, numbers.len());
-                }
-                Err(rejection) => {
-                    for number in numbers {
-                        self.finish(number, Err(rejection.clone()));
-                    }
+            let (taken, rest) = processor.events.push(kind, events);
+            let transport = self.source.transport;
+            processor.stats.count_applied(transport, taken);
+            if let Err(rejection) = rest {
+                for number in numbers.into_iter().skip(taken) {
+                    self.finish(number, Err(rejection.clone()));
                 }
             }
         }

@@ -88,12 +88,53 @@ impl<T> QueueHandle<T> {
         if count == 0 {
             return Ok(());
         }
-        let size: usize = items.iter().map(shared.size).sum();
-        let bytes = size + count * size_of::<Entry<T>>();
+        let bytes = items.iter().map(|item| shared.cost(item)).sum();
         if !shared.reserve(bytes, now) {
             shared.stats.count_dropped(DropReason::Full, count);
             return Err(PushError::Full);
         }
+        self.append(items, bytes, now)
+    }
+
+    /// Appends the first items, as many as fit, and returns their number. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Like [`push`](Self::push): none fits, or the sink has stopped.
+    pub fn push_fitting(&self, items: Vec<T>) -> Result<usize, PushError> {
+        self.push_fitting_at(items, Instant::now())
+    }
+
+    fn push_fitting_at(&self, mut items: Vec<T>, now: Instant) -> Result<usize, PushError> {
+        let shared = &*self.0.0;
+        let all = items.len();
+        let mut count = all;
+        let bytes = loop {
+            if count == 0 {
+                shared.stats.count_dropped(DropReason::Full, all);
+                return if all == 0 {
+                    Ok(0)
+                } else {
+                    Err(PushError::Full)
+                };
+            }
+            let bytes = items[..count].iter().map(|item| shared.cost(item)).sum();
+            if shared.reserve(bytes, now) {
+                break bytes;
+            }
+            // Others may have pushed since, so it can take several rounds.
+            count = shared.fitting(&items).min(count - 1);
+        };
+        items.truncate(count);
+        shared.stats.count_dropped(DropReason::Full, all - count);
+        self.append(items, bytes, now)?;
+        Ok(count)
+    }
+
+    /// Appends items that have `bytes` reserved.
+    fn append(&self, items: Vec<T>, bytes: usize, now: Instant) -> Result<(), PushError> {
+        let shared = &*self.0.0;
+        let count = items.len();
         let limits = shared.limits.load();
         let mut state = shared.state();
         if state.stopped || state.closed {
@@ -106,7 +147,7 @@ impl<T> QueueHandle<T> {
         let was_full = state.fills_batch(&limits);
         let entries = items.into_iter().map(|item| Entry { item, since: now });
         state.items.extend(entries);
-        state.bytes += size;
+        state.bytes += bytes - count * size_of::<Entry<T>>();
         let is_full = state.fills_batch(&limits);
         shared.stats.queued_items.add(count);
         shared.stats.begin_waiting(now.into_std());

@@ -163,6 +163,21 @@ impl<T> Shared<T> {
         self.expire(&mut self.state(), now) && self.stats.queued.try_add(bytes, limit)
     }
 
+    /// How many of the first items fit beside what waits.
+    pub(super) fn fitting(&self, items: &[T]) -> usize {
+        let mut room = self
+            .limits
+            .load()
+            .bytes
+            .saturating_sub(self.stats.queued.value());
+        let fits = items.iter().take_while(|item| {
+            let left = room.checked_sub(self.cost(item));
+            room = left.unwrap_or_default();
+            left.is_some()
+        });
+        fits.count()
+    }
+
     /// Drops items past the age limit. Returns whether there were any.
     pub(super) fn expire(&self, state: &mut State<T>, now: Instant) -> bool {
         let Some(age) = self.limits.load().age else {

@@ -65,6 +65,24 @@ fn a_push_over_the_byte_limit_changes_nothing() {
 }
 
 #[test]
+fn as_many_items_as_fit_are_taken() {
+    let (handle, queue, stats) = texts(limits(3, 10));
+    let now = Instant::now();
+    let taken = handle.push_fitting_at(items(&["1234", "56", "7", "8"]), now);
+    assert_eq!(taken, Ok(3));
+    assert_eq!(stats.dropped(DropReason::Full), 1);
+    assert_eq!(stats.queued.value(), 7 + 3 * ENTRY);
+    assert_eq!(
+        handle.push_fitting_at(items(&["9"]), now),
+        Err(PushError::Full)
+    );
+    assert_eq!(stats.dropped(DropReason::Full), 2);
+    assert_eq!(handle.push_fitting_at(Vec::new(), now), Ok(0));
+    assert_eq!(next(&queue, now).items(), ["1234", "56", "7"]);
+    assert_eq!(stats.queued_items.value(), 3);
+}
+
+#[test]
 fn items_count_as_queued_until_they_are_settled() {
     let (handle, queue, stats) = texts(limits(4, 4));
     let now = Instant::now();
