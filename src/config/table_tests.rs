@@ -146,6 +146,8 @@ fn a_target_has_its_own_settings() {
             .as_ref()
             .unwrap()
             .password
+            .as_ref()
+            .unwrap()
             .reveal(),
         "secret"
     );

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::files::secret_file;
 use crate::settings::Secret;
-use crate::settings::document::{Node, Value};
+use crate::settings::document::{Node, Place, Value};
 use crate::settings::reader::Table;
 use crate::settings::value::text;
 
@@ -42,20 +42,23 @@ pub struct Credentials {
 pub struct BasicAuth {
     /// The user.
     pub username: String,
-    /// The password; empty if there is a file.
-    #[serde(skip_serializing_if = "Secret::is_empty")]
-    pub password: Secret,
+    /// The password, unless there is a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
     /// The file with the password. It is read for every request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
 }
 
 impl BasicAuth {
-    /// Reads a table with `username`, and `password` or `password_file`.
-    pub fn read(mut table: Table<'_>) -> Option<Self> {
+    /// Reads the table at `place` with `username`, and `password` or `password_file`.
+    pub fn read(mut table: Table<'_>, place: Place) -> Option<Self> {
+        let written = |key| table.place(key).is_some();
+        let has_username = written("username");
+        let has_password = written("password");
+        let has_file = written("password_file");
         let username = table.take_option("username", text);
-        let has_password = table.place("password").is_some();
-        let password = table.take("password", String::new(), text);
+        let password = table.take_option("password", text);
         let file_place = table.place("password_file");
         let password_file = table.take_option("password_file", secret_file("password"));
         if let Some(place) = file_place.filter(|_| has_password) {
@@ -65,10 +68,19 @@ impl BasicAuth {
             );
             table.fault(place, problem);
         }
+        let missing = match () {
+            () if !has_username => Some("`username`"),
+            () if !has_password && !has_file => Some("`password` or `password_file`"),
+            () => None,
+        };
+        if let Some(missing) = missing {
+            let problem = format!("`{}` needs a {missing}", table.name());
+            table.fault(place, problem);
+        }
         table.finish();
         Some(BasicAuth {
             username: username?,
-            password: Secret::new(password),
+            password: password.map(Secret::new),
             password_file,
         })
     }
@@ -81,7 +93,10 @@ impl BasicAuth {
     pub async fn password(&self, setting: &'static str) -> Result<String, CredentialError> {
         match &self.password_file {
             Some(file) => secret(setting, file).await,
-            None => Ok(self.password.reveal().to_owned()),
+            None => {
+                let password = self.password.as_ref();
+                Ok(password.map_or("", Secret::reveal).to_owned())
+            }
         }
     }
 }
@@ -102,10 +117,9 @@ impl Credentials {
         let token_place = table.place("bearer_token_file");
         let bearer_token_file = table.take_option("bearer_token_file", secret_file("token"));
         let basic_auth_place = table.place("basic_auth");
-        let basic_auth = basic_auth_place
-            .is_some()
-            .then(|| BasicAuth::read(table.table("basic_auth")))
-            .flatten();
+        let basic_auth = table
+            .optional_table("basic_auth")
+            .and_then(|(table, place)| BasicAuth::read(table, place));
         let headers = read_headers(table);
         let header_files = read_header_files(table, &headers);
         if let (Some(token), Some(_)) = (token_place, basic_auth_place) {

@@ -47,18 +47,30 @@ pub fn destination(node: &Node) -> Result<Option<Destination>, String> {
     if written.is_empty() {
         return Ok(None);
     }
-    let parsed = written
-        .split_once("://")
-        .and_then(|(scheme, rest)| match scheme {
-            "tcp" => parse_address(rest).map(Destination::Tcp),
-            "udp" => parse_address(rest).map(Destination::Udp),
-            "unix" => socket_path(rest).map(Destination::Unix),
-            "unixgram" => socket_path(rest).map(Destination::UnixDatagram),
-            _ => None,
-        });
-    parsed
+    parse(&written)
         .map(Some)
         .ok_or_else(|| format!("must be {FORMS}, or \"\" (off), not {written:?}"))
+}
+
+/// Reads a destination that is required.
+///
+/// # Errors
+///
+/// What the setting must be instead, for the end of a sentence.
+pub fn required_destination(node: &Node) -> Result<Destination, String> {
+    let written = text(node)?;
+    parse(&written).ok_or_else(|| format!("must be {FORMS}, not {written:?}"))
+}
+
+fn parse(written: &str) -> Option<Destination> {
+    let (scheme, rest) = written.split_once("://")?;
+    match scheme {
+        "tcp" => parse_address(rest).map(Destination::Tcp),
+        "udp" => parse_address(rest).map(Destination::Udp),
+        "unix" => socket_path(rest).map(Destination::Unix),
+        "unixgram" => socket_path(rest).map(Destination::UnixDatagram),
+        _ => None,
+    }
 }
 
 /// An absolute path that is short enough for a Unix socket.
@@ -87,11 +99,11 @@ mod tests {
     use super::*;
     use crate::settings::document::{Place, Value};
 
-    fn parse(written: &str) -> Result<Option<Destination>, String> {
-        destination(&Node {
+    fn node(written: &str) -> Node {
+        Node {
             value: Value::Text(written.to_owned()),
             place: Place::Variable("TEST".to_owned()),
-        })
+        }
     }
 
     #[test]
@@ -110,7 +122,7 @@ mod tests {
         ] {
             let shown = expected.as_ref().map(ToString::to_string);
             assert_eq!(shown.unwrap_or_default(), written);
-            assert_eq!(parse(written), Ok(expected), "{written}");
+            assert_eq!(destination(&node(written)), Ok(expected), "{written}");
         }
         let long = format!("unix:///{}", "a".repeat(LONGEST_SOCKET_PATH));
         for wrong in [
@@ -123,8 +135,13 @@ mod tests {
             "unix:/a",
             &long,
         ] {
-            let problem = parse(wrong).unwrap_err();
-            assert!(problem.contains("unixgram:///path"), "{wrong}: {problem}");
+            let problem = destination(&node(wrong)).unwrap_err();
+            let expected = format!("must be {FORMS}, or \"\" (off), not {wrong:?}");
+            assert_eq!(problem, expected);
+        }
+        for wrong in ["", "far:9999", &long] {
+            let problem = required_destination(&node(wrong)).unwrap_err();
+            assert_eq!(problem, format!("must be {FORMS}, not {wrong:?}"));
         }
     }
 }

@@ -208,7 +208,7 @@ pub fn listen(node: &Node) -> Result<Listen, String> {
             return address(node).map(Listen::Tcp).map_err(|_| {
                 format!(
                     "must be host:port such as \"127.0.0.1:6556\", a Unix socket such as \
-                     \"/run/push.sock\", or \"\" to disable pushes, not {written:?}"
+                     \"/run/proxy.sock\", or \"\" (off), not {written:?}"
                 )
             });
         }
@@ -267,6 +267,11 @@ mod tests {
         ] {
             assert!(listen(&node(wrong)).is_err(), "{wrong}");
         }
+        assert_eq!(
+            listen(&node("6556")).unwrap_err(),
+            "must be host:port such as \"127.0.0.1:6556\", a Unix socket such as \
+             \"/run/proxy.sock\", or \"\" (off), not \"6556\""
+        );
     }
 
     #[test]

@@ -131,7 +131,9 @@ fn a_refused_event_is_counted_and_does_not_spoil_others() {
     let sink = listed(&near.proxy, "log");
     let error = sink["last_error"]["message"].as_str().unwrap();
     assert_eq!(error, "the server answered 400 Bad Request: 77 is too old");
-    let log = logged(&near.proxy, "1 item of events to", 1);
+    let line =
+        "exporter_proxy::sinks] sink log: 1 item refused: the server answered 400 Bad Request\n";
+    let log = logged(&near.proxy, line, 1);
     assert!(!log.contains("too old"), "the log does not quote: {log}");
 }
 
@@ -189,6 +191,32 @@ fn a_full_queue_rejects_events_and_names_the_setting() {
     assert!(near.proxy.sample(queued).unwrap() <= 8192.0);
 }
 
+/// Events that are sent at once fill the queue, and only those without room are rejected.
+#[test]
+fn a_small_queue_takes_as_many_events_as_fit() {
+    let near = to_loki(
+        &free_address(),
+        "max_queue = \"4KiB\"\nbatch_bytes = \"1KiB\"\n",
+    );
+    let answer = near.send(events(0..60).as_bytes());
+    let problem =
+        "the queue of the sink for op event is full (sinks.log.max_queue); try again later";
+    assert!(answer.contains(problem), "{answer}");
+    let items = "exporter_proxy_sink_queued_items{sink=\"log\"}";
+    let taken = near.proxy.sample(items).unwrap();
+    let bytes = "exporter_proxy_sink_queued_bytes{sink=\"log\"}";
+    let bytes = near.proxy.sample(bytes).unwrap();
+    // There is no room for one more.
+    assert!(
+        bytes <= 4096.0 && bytes + bytes / taken > 4090.0,
+        "{taken}: {bytes}"
+    );
+    assert_eq!(near.results("unix", "ok"), taken);
+    assert_eq!(near.results("unix", "no_buffer"), 60.0 - taken);
+    let dropped = "exporter_proxy_sink_items_total{result=\"no_buffer\",sink=\"log\"}";
+    assert_eq!(near.proxy.sample(dropped), Some(60.0 - taken));
+}
+
 #[test]
 fn events_that_wait_too_long_are_dropped_and_counted() {
     let near = to_loki(&free_address(), "max_age = \"1s\"\n");
@@ -198,6 +226,8 @@ fn events_that_wait_too_long_are_dropped_and_counted() {
         10.0,
     );
     near.comes_to("exporter_proxy_sink_queued_items{sink=\"log\"}", 0.0);
+    let line = "sink log: 10 items dropped: they waited for longer than 1s (max_age)\n";
+    logged(&near.proxy, line, 1);
 }
 
 #[test]
@@ -218,7 +248,7 @@ fn what_waits_at_shutdown_is_sent_or_logged() {
     assert_eq!(near.send(events(0..50).as_bytes()), "");
     near.proxy.signal("TERM");
     assert!(near.proxy.wait().success());
-    logged(&near.proxy, "50 items of events to", 1);
+    logged(&near.proxy, "sink log: 50 items, ", 1);
 }
 
 #[test]
@@ -285,6 +315,15 @@ fn an_op_without_a_sink_is_rejected() {
     assert_eq!(near.results("unix", "unsupported"), 2.0);
     let bad = near.send(b"{\"name\":\"a\",\"op\":\"event\",\"timestamp\":\"now\"}");
     assert!(bad.contains("RFC 3339"), "{bad}");
+    let log = near.proxy.log();
+    for line in [
+        "a message is rejected (unsupported): op raw needs a sink, and none is configured: add a \
+         table [sinks.NAME] with type = \"cql\"\n",
+        "a message is rejected (bad_value): timestamp must be text such as \
+         \"2026-01-31T12:00:00Z\" (RFC 3339): a value is invalid or cannot be added\n",
+    ] {
+        assert!(log.contains(line), "{log}");
+    }
 }
 
 /// Documents of a request by identity: the index and the document.

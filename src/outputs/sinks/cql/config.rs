@@ -92,7 +92,8 @@ pub fn read(mut table: Table<'_>) -> Option<(Settings, QueueConfig)> {
     let own = table.own_place().cloned();
     let hosts_place = table.place("hosts").or_else(|| own.clone());
     let tls_place = table.place("tls");
-    let hosts = table.take_list("hosts", host);
+    let mut is_wrong = false;
+    let hosts = table.take_list("hosts", |node| host(node).inspect_err(|_| is_wrong = true));
     let settings = Settings {
         table: table.take("table", TableName::default(), |node| {
             TableName::parse(&text(node)?)
@@ -103,7 +104,7 @@ pub fn read(mut table: Table<'_>) -> Option<(Settings, QueueConfig)> {
         timeout: table.take("timeout", TIMEOUT, positive_duration),
         login: table
             .optional_table("login")
-            .and_then(|(table, _)| BasicAuth::read(table)),
+            .and_then(|(table, place)| BasicAuth::read(table, place)),
         tls: tls_place.is_some().then(|| {
             let (client, trust) = tls::take(&mut table);
             ServerTls {
@@ -116,6 +117,7 @@ pub fn read(mut table: Table<'_>) -> Option<(Settings, QueueConfig)> {
     };
     let name = table.name().to_owned();
     if let Some(place) = hosts_place
+        && !is_wrong
         && !(1..=MAX_HOSTS).contains(&settings.hosts.len())
     {
         let problem =

@@ -102,6 +102,8 @@ impl HttpClient {
             let (reason, what) = explain(&problem);
             match reason {
                 Reason::Timeout => format!("no answer within {:?}", self.timeout),
+                // The cause alone says it: connection refused, network unreachable.
+                Reason::Connect => what,
                 reason => format!("{}: {what}", reason.describe()),
             }
         };
@@ -159,6 +161,14 @@ impl Answer {
                 }),
                 ..Report::default()
             },
+        }
+    }
+
+    /// The status in words, and what the server says about it.
+    pub fn describe_whole(&self) -> String {
+        match self.explanation().as_str() {
+            "" => self.describe(),
+            answer => format!("{}: {answer}", self.describe()),
         }
     }
 

@@ -87,7 +87,24 @@ impl HttpSettings {
         let proxy_url = table.take_option("proxy_url", proxy_url);
         let proxy_from_environment = table.take("proxy_from_environment", false, boolean);
         let credentials = Credentials::take(table);
+        let tls_place = table.place("tls");
         let (client, trust) = tls::take(table);
+        // An HTTP proxy can have TLS where the server has none.
+        let may_proxy_use_tls = proxy_from_environment
+            || proxy_url
+                .as_ref()
+                .is_some_and(|proxy| proxy.0.scheme() == "https");
+        if let (Some(place), Some(url)) = (tls_place, &url)
+            && url.0.scheme() == "http"
+            && !may_proxy_use_tls
+        {
+            let name = table.name();
+            let problem = format!(
+                "`{name}.tls` has no effect with an http:// URL; change `{name}.url` to https://, \
+                 or remove `tls`"
+            );
+            table.fault(place, problem);
+        }
         if let Some(place) = proxy_place.filter(|_| proxy_from_environment) {
             let name = table.name();
             let problem = format!(

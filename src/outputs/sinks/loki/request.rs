@@ -132,12 +132,7 @@ impl<'s> RequestBuilder<'s> {
             labels.is_empty() || labels.iter().any(|label| label == name)
         };
         let own = event.content.labels.iter().copied();
-        let mut labels: Vec<(Cow<'_, str>, &str)> = own
-            .filter(|(name, _)| is_label(name))
-            .map(|(name, value)| (clean_name(name), value))
-            .collect();
-        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
-        labels.dedup_by(|later, first| later.0 == first.0);
+        let mut labels = clean(own.filter(|(name, _)| is_label(name)));
         if labels.is_empty() {
             labels.push((Cow::Borrowed(ONLY_LABEL.0), ONLY_LABEL.1));
         }
@@ -183,19 +178,39 @@ fn metadata<'e>(
         let value = String::from_utf8_lossy(&value).into_owned();
         all.push((Cow::Borrowed("value"), Cow::Owned(value)));
         let names = &settings.labels;
-        for (name, value) in &content.labels {
-            if !names.is_empty() && !names.iter().any(|label| label == name) {
-                all.push((clean_name(name), Cow::Borrowed(*value)));
-            }
-        }
+        let is_other = |name: &str| !names.is_empty() && !names.iter().any(|label| label == name);
+        let labels = content.labels.iter().copied();
+        let labels = clean(labels.filter(|(name, _)| is_other(name)));
+        let labels = labels.into_iter();
+        all.extend(labels.map(|(name, value)| (name, Cow::Borrowed(value))));
     }
     all.into_iter()
 }
 
-/// The name with underscores in place of characters that are invalid in label names.
+/// The labels with valid names, sorted. Of those that get the same name, the last one stays.
+fn clean<'e>(labels: impl Iterator<Item = (&'e str, &'e str)>) -> Vec<(Cow<'e, str>, &'e str)> {
+    let mut labels: Vec<_> = labels
+        .map(|(name, value)| (clean_name(name), value))
+        .collect();
+    labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+    labels.dedup_by(|later, kept| {
+        let is_same = later.0 == kept.0;
+        if is_same {
+            kept.1 = later.1;
+        }
+        is_same
+    });
+    labels
+}
+
+/// The name with underscores in place of characters that are invalid in label names. An empty
+/// one becomes an underscore.
 fn clean_name(name: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let digit = name.starts_with(|c: char| c.is_ascii_digit());
+    if name.is_empty() {
+        return Cow::Borrowed("_");
+    }
     if !digit && name.chars().all(plain) {
         return Cow::Borrowed(name);
     }

@@ -152,6 +152,29 @@ fn fields_can_be_structured_metadata() {
 }
 
 #[test]
+fn names_become_valid_and_the_last_of_equal_names_stays() {
+    let events: [Written; 1] = [(
+        &[("", "none"), ("1", "digit"), ("a-b", "x"), ("a_b", "y")],
+        1.0,
+        1,
+    )];
+    let expected = serde_json::json!({ "_": "none", "_1": "digit", "a_b": "y" });
+    let settings = parse("encoding = \"json\"").unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&request(&settings, &events)).unwrap();
+    assert_eq!(json["streams"][0]["stream"], expected);
+
+    let settings = parse("labels = [\"none\"]\nstructured_metadata = true").unwrap();
+    let body = request(&settings, &events);
+    let body = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+    let streams = PushRequest::decode(&*body).unwrap().streams;
+    let metadata = streams[0].entries[0].metadata.iter();
+    let metadata: Vec<_> = metadata.map(|it| (&*it.name, &*it.value)).collect();
+    let fields = [("name", "m"), ("value", "1")];
+    let labels = [("_", "none"), ("_1", "digit"), ("a_b", "y")];
+    assert_eq!(metadata, [&fields[..], &labels].concat());
+}
+
+#[test]
 fn a_stream_without_labels_gets_one() {
     let settings = parse("encoding = \"json\"\nlabels = [\"none\"]").unwrap();
     let json: serde_json::Value = serde_json::from_slice(&request(&settings, &EVENTS)).unwrap();
@@ -163,6 +186,12 @@ fn a_stream_without_labels_gets_one() {
 fn settings_are_checked() {
     let settings = parse("").unwrap();
     assert_eq!(settings.server.url.0.path(), "/loki/api/v1/push");
+    for text in [
+        "basic_auth = { username = \"u\", password = \"\" }",
+        "proxy_url = \"https://proxy:3128\"\ntls = {}",
+    ] {
+        assert!(parse(text).is_ok(), "{text}");
+    }
     for line in ["json", "value", "{name}: {value}, {help} {labels.a-b}!"] {
         let settings = parse(&format!("line = {line:?}")).unwrap();
         assert_eq!(settings.line.to_string(), line);
@@ -175,6 +204,15 @@ fn settings_are_checked() {
         ("encoding = \"xml\"", "protobuf"),
         ("batch_bytes = \"1GiB\"", "more than"),
         ("batch_size = 1", "did you mean"),
+        ("tls = {}", "tls` has no effect with an http:// URL"),
+        (
+            "basic_auth = { username = \"u\" }",
+            "basic_auth` needs a `password` or `password_file`",
+        ),
+        (
+            "basic_auth = { password = \"p\" }",
+            "basic_auth` needs a `username`",
+        ),
     ] {
         let error = parse(text).unwrap_err();
         assert!(error.contains(words), "{error}");

@@ -54,7 +54,7 @@ pub fn read(mut table: Table<'_>) -> Option<(Settings, QueueConfig)> {
         table.finish();
         Template {
             patterns: match template.patterns.is_empty() {
-                true => vec![index.wildcard(&default_index)],
+                true => vec![index.wildcard()],
                 false => template.patterns,
             },
             ..template
@@ -76,8 +76,8 @@ fn index_name(node: &Node) -> Result<String, String> {
     match is_index_name(&name) {
         true => Ok(name),
         false => Err(format!(
-            "must have lower-case letters, digits, \"-\", \"_\" and \".\", a letter or digit first, \
-             not {name:?}"
+            "can only have lower-case letters, digits, \"-\", \"_\" and \".\", with a letter or digit \
+             first, not {name:?}"
         )),
     }
 }

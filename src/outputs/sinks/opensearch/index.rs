@@ -55,7 +55,7 @@ impl IndexPattern {
                 let text = &rest[..next.map_or(rest.len(), |(at, _)| at)];
                 if !text.chars().all(is_index_char) {
                     return Err(wrong(&format!(
-                        "must have {{index}}, lower-case letters, digits, \"-\", \"_\", \".\", and {}",
+                        "can only have {{index}}, lower-case letters, digits, \"-\", \"_\", \".\" and {}",
                         DATES.join(", ")
                     )));
                 }
@@ -66,7 +66,9 @@ impl IndexPattern {
         if let Some(Part::Text(text)) = parts.first()
             && !text.starts_with(|c: char| c.is_ascii_alphanumeric())
         {
-            return Err(wrong("must begin with a letter, a digit, or a name in it"));
+            return Err(wrong(
+                "must begin with a letter, a digit, {index}, or a part of the date such as %Y",
+            ));
         }
         Ok(IndexPattern {
             written: written.to_owned(),
@@ -90,14 +92,13 @@ impl IndexPattern {
         }
     }
 
-    /// The pattern with `*` for the date.
-    pub fn wildcard(&self, index: &str) -> String {
+    /// The pattern with `*` for `{index}` and the date.
+    pub fn wildcard(&self) -> String {
         let mut pattern = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => pattern.push_str(text),
-                Part::Index => pattern.push_str(index),
-                Part::Date(_) => pattern.push('*'),
+                Part::Index | Part::Date(_) => pattern.push('*'),
             }
         }
         pattern

@@ -139,9 +139,8 @@ impl OpenSearchSink {
         match answer.status.is_success() {
             true => Ok(()),
             false => Err(format!(
-                "cannot create the index template: {} {}",
-                answer.describe(),
-                answer.explanation()
+                "cannot create the index template: {}",
+                answer.describe_whole()
             )),
         }
     }

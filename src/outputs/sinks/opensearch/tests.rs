@@ -145,9 +145,25 @@ fn settings_are_checked() {
     let template = settings.template.unwrap();
     assert_eq!((template.shards, template.replicas), (1, 0));
     assert_eq!(template.patterns, ["x-*"]);
+    assert_eq!(template.name, "metric-events");
+    let settings = parse("template = {}").unwrap();
+    let template = settings.template.unwrap();
+    assert_eq!(template.patterns, ["*-*-*-*"], "for every {{index}}");
     for (text, words) in [
-        ("index = \"%x\"", "`index` must have {index}"),
-        ("default_index = \"A\"", "lower-case"),
+        ("index = \"%x\"", "`index` can only have {index}"),
+        (
+            "index = \"Foo-%Y\"",
+            "`index` can only have {index}, lower-case",
+        ),
+        (
+            "index = \"-%Y\"",
+            "`index` must begin with a letter, a digit, {index}, or a part of",
+        ),
+        ("default_index = \"A\"", "can only have lower-case"),
+        (
+            "template = { name = \"A\" }",
+            "name` can only have lower-case",
+        ),
         (
             "template = { shard = 1 }",
             "did you mean `template.shards`?",

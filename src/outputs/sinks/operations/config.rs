@@ -6,8 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::outputs::sinks::QueueConfig;
 use crate::settings::Destination;
-use crate::settings::destination::{FORMS, destination};
-use crate::settings::document::Node;
+use crate::settings::destination::required_destination;
 use crate::settings::reader::Table;
 
 /// Operations in one batch. Each datagram needs a system call.
@@ -49,11 +48,6 @@ pub fn queue(max_queue: usize) -> QueueConfig {
         batch_bytes: BATCH_BYTES,
         batch_wait: Duration::ZERO,
     }
-}
-
-fn required_destination(node: &Node) -> Result<Destination, String> {
-    let found = destination(node)?;
-    found.ok_or_else(|| format!("must be {FORMS}"))
 }
 
 fn write_destination<S: Serializer>(destination: &Destination, to: S) -> Result<S::Ok, S::Error> {
