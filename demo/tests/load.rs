@@ -65,11 +65,10 @@ fn without_a_service_the_load_says_how_to_start_one() {
         .unwrap();
     assert_eq!(load.status.code(), Some(1));
     let problem = String::from_utf8(load.stderr).unwrap();
-    assert!(
-        problem.starts_with(
-            "error: there is no service at http://127.0.0.1:9; `demo serve` starts one"
-        ),
-        "{problem}"
+    assert_eq!(
+        problem,
+        "error: there is no service at http://127.0.0.1:9 (connection refused); `demo serve` \
+         starts one\n"
     );
 }
 

@@ -97,6 +97,9 @@ fn wrong_bodies_are_answered_with_400_and_large_ones_with_413() {
         "",
         "{",
         "[]",
+        r#"["Ann","Bee","e","addr"]"#,
+        "null",
+        "1",
         r#"{"first_name":1}"#,
         "{}",
         r#"{"first_name":"A"}"#,
@@ -105,12 +108,23 @@ fn wrong_bodies_are_answered_with_400_and_large_ones_with_413() {
         assert_eq!(answer.status, 400, "{body}");
         assert!(answer.head.contains("content-type: text/plain"));
         assert!(answer.body.ends_with('\n'));
+        assert!(!answer.body.contains("Draft"), "{}", answer.body);
     }
-    assert_eq!(service.request("PUT", "/person/0", "{").status, 400);
+    for body in ["{", r#"["Ann"]"#] {
+        assert_eq!(service.request("PUT", "/person/0", body).status, 400);
+    }
+    let null = service.request("POST", "/person", "null");
+    assert_eq!(
+        null.body,
+        "the body is not a person in JSON: it must be an object\n"
+    );
     let large = "x".repeat((1 << 20) + 1);
     assert_eq!(service.request("POST", "/person", &large).status, 413);
     // Sizes are observed even of invalid bodies.
-    assert_eq!(service.sample("person_payload_size_bytes_count"), Some(6.0));
+    assert_eq!(
+        service.sample("person_payload_size_bytes_count"),
+        Some(10.0)
+    );
     assert_eq!(service.sample("person_created_total"), Some(0.0));
 }
 

@@ -6,11 +6,12 @@
 mod outcome;
 mod scenario;
 
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use fastrand::Rng;
 use hyper::Method;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -25,11 +26,14 @@ use scenario::{PAUSE, Pace, Request, SCENARIOS, Scenario};
 /// The time for a reply, and for the last requests after the end of a scenario.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The address of the service, also if an empty one is given, as in `load.js`.
+const BASE_URL: &str = "http://localhost:7080";
+
 /// The options of `demo load`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Address of the service
-    #[arg(long, env = "BASE_URL", default_value = "http://localhost:7080")]
+    #[arg(long, env = "BASE_URL", default_value = BASE_URL)]
     base_url: String,
     /// Seed of ids and persons, for repeatable runs
     #[arg(long)]
@@ -53,16 +57,14 @@ fn fraction(text: &str) -> Result<f64, String> {
 ///
 /// The service does not answer.
 pub async fn main(arguments: Arguments) -> Result<()> {
-    let base_url = arguments.base_url.trim_end_matches('/').to_owned();
-    ensure!(
-        base_url.starts_with("http://"),
-        "the address of the service must begin with http://, not {base_url:?}"
-    );
+    let base_url = base_url(&arguments.base_url)?;
     let client = Client::new(REPLY_TIMEOUT);
-    client
-        .send(Method::GET, &format!("{base_url}/health"), None)
-        .await
-        .with_context(|| format!("there is no service at {base_url}; `demo serve` starts one"))?;
+    let health = format!("{base_url}/health");
+    let health = client.send(Method::GET, &health, None).await;
+    health.map_err(|problem| {
+        let cause = cause(&problem);
+        anyhow!("there is no service at {base_url} ({cause}); `demo serve` starts one")
+    })?;
 
     let start = Instant::now();
     let bars = MultiProgress::new();
@@ -100,6 +102,30 @@ pub async fn main(arguments: Arguments) -> Result<()> {
     let replies: usize = summary.scenarios.iter().map(|(_, it)| it.replies()).sum();
     ensure!(replies > 0, "no request was answered");
     Ok(())
+}
+
+/// The address without slashes at its end; the default for an empty one.
+fn base_url(written: &str) -> Result<String> {
+    let url = match written {
+        "" => BASE_URL,
+        url => url.trim_end_matches('/'),
+    };
+    ensure!(
+        url.starts_with("http://"),
+        "the address of the service must begin with http://, not {url:?}"
+    );
+    Ok(url.to_owned())
+}
+
+/// The innermost cause in plain words: "connection refused".
+fn cause(problem: &anyhow::Error) -> String {
+    let cause = problem.root_cause();
+    match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(kind @ (ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)) => {
+            kind.to_string()
+        }
+        _ => cause.to_string(),
+    }
 }
 
 /// The progress bar of a scenario. It is shown on terminals only.
@@ -207,5 +233,18 @@ impl Run {
             .send(request.method.parse()?, &url, body)
             .await?;
         Ok(status.as_u16())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_address_is_the_default() {
+        assert_eq!(base_url("").unwrap(), "http://localhost:7080");
+        assert_eq!(base_url("http://host:1//").unwrap(), "http://host:1");
+        let problem = base_url("host:1").unwrap_err().to_string();
+        assert!(problem.contains("not \"host:1\""), "{problem}");
     }
 }

@@ -127,7 +127,7 @@ impl Service {
     async fn create(&self, body: Incoming) -> Result<Reply, Rejected> {
         let body = read(body).await?;
         self.metrics.payload_sizes.observe(body.len() as f64);
-        let draft: Draft = serde_json::from_slice(&body)?;
+        let draft = draft(&body)?;
         if draft.first_name.is_empty() || draft.last_name.is_empty() {
             return Err(Rejected::Invalid("first_name or last_name is empty"));
         }
@@ -138,7 +138,7 @@ impl Service {
     }
 
     async fn update(&self, id: &str, body: Incoming) -> Result<Reply, Rejected> {
-        let draft = serde_json::from_slice(&read(body).await?)?;
+        let draft = draft(&read(body).await?)?;
         let person = self.store.update(id, draft, now()).ok_or_else(|| {
             self.metrics.not_found.inc();
             Rejected::NotFound
@@ -200,6 +200,21 @@ impl Rejected {
             Rejected::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         text(status, &self.to_string())
+    }
+}
+
+/// Parses a person.
+///
+/// # Errors
+///
+/// It is not a JSON object, or has values that are not text.
+fn draft(body: &[u8]) -> Result<Draft, Rejected> {
+    // Serde reads structs from arrays, too.
+    match body.trim_ascii_start().first() {
+        Some(b'{') | None => Ok(serde_json::from_slice(body)?),
+        Some(_) => Err(Rejected::Invalid(
+            "the body is not a person in JSON: it must be an object",
+        )),
     }
 }
 
