@@ -62,13 +62,20 @@ impl Quantiles {
         96 + self.sketches.len() * (SKETCH_WEIGHT + size_of::<Option<Arc<DDSketch>>>())
     }
 
-    /// Adds an observation that counts as `times` ones, rounded.
+    /// Adds an observation that counts as `times` ones, rounded. It counts as fewer if the sketches
+    /// cannot count so many.
     pub fn observe(&mut self, value: f64, times: f64, now: Nanos) {
         self.advance(now);
-        let mut times = times.round().max(1.0) as u64;
+        // All sketches are merged to show them.
+        let most = u64::MAX / self.sketches.len() as u64;
         let place = self.place(self.newest);
         let sketch = self.sketches[place].get_or_insert_with(|| Arc::new(empty()));
         let sketch = Arc::make_mut(sketch);
+        let room = most - sketch.count() as u64;
+        let mut times = (times.round().max(1.0) as u64).min(room);
+        if times == 0 {
+            return;
+        }
         if times == 1 {
             return sketch.add(value);
         }
@@ -214,6 +221,19 @@ mod tests {
         assert_eq!(before.values()[3], 1.0);
         assert_eq!(held.values()[3], 9.0);
         assert_ne!(before, held);
+    }
+
+    #[test]
+    fn weights_beyond_all_counts_do_not_overflow() {
+        for steps in [1, 5] {
+            let mut held = quantiles(steps);
+            for place in 0..10 {
+                for weight in [1e300, 1.0, 3e38] {
+                    held.observe(7.0, weight, place * 10 * SECOND);
+                }
+            }
+            assert_eq!(held.values(), [7.0; 4], "{steps}");
+        }
     }
 
     proptest! {
