@@ -90,10 +90,13 @@ impl Listener {
     }
 }
 
-/// Whether a connection begins with a TLS handshake: a record of type 22 and version 3.x.
+/// The first byte of a TLS connection: a handshake record.
+pub const HANDSHAKE_RECORD: u8 = 22;
+
+/// Whether a connection begins with a TLS handshake: such a record of version 3.x.
 /// No valid message begins like this.
 pub fn is_client_hello(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[22, 3])
+    bytes.starts_with(&[HANDSHAKE_RECORD, 3])
 }
 
 /// Raises the soft limit on open files to the hard limit, and returns the resulting limit.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::Format;
 use super::{Message, MessageError, capnp, json};
-use crate::net::{MemoryBudget, is_client_hello};
+use crate::net::{HANDSHAKE_RECORD, MemoryBudget, is_client_hello};
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
 
@@ -65,6 +65,8 @@ fn decode(message: &[u8], is_capnp: bool, limits: &InboxLimits) -> Result<Messag
 pub struct Inbox {
     limits: InboxLimits,
     framing: Framing,
+    /// Whether the first bytes of the connection have been looked at.
+    has_begun: bool,
     /// The received part of an incomplete message, counted in the budget.
     buffer: Vec<u8>,
     /// The number of bytes since the beginning of the current message.
@@ -114,6 +116,7 @@ impl Inbox {
         Inbox {
             limits,
             framing,
+            has_begun: false,
             buffer: Vec::new(),
             pending: 0,
             messages: 0,
@@ -140,10 +143,6 @@ impl Inbox {
         bytes: &[u8],
         mut store: impl FnMut(Message, usize) -> Result<Next, MessageError>,
     ) -> Result<(), MessageError> {
-        if self.messages == 0 && self.pending == 0 && is_client_hello(bytes) {
-            let message = "the client sends TLS, and this port has none (receiver.tls)";
-            return Err(MessageError::new(Reason::Tls, message));
-        }
         if self.buffer.is_empty() {
             let used = self.consume(bytes, &mut store)?;
             return self.buffer(&bytes[used..]);
@@ -276,6 +275,17 @@ impl Inbox {
     }
 
     fn next_frame(&mut self, bytes: &[u8]) -> Result<Frame, MessageError> {
+        if !self.has_begun {
+            match bytes {
+                // A handshake shows in its second byte.
+                [HANDSHAKE_RECORD] => return Ok(Frame::Incomplete),
+                _ if is_client_hello(bytes) => {
+                    let message = "the client sends TLS, and this port has none (receiver.tls)";
+                    return Err(MessageError::new(Reason::Tls, message));
+                }
+                _ => self.has_begun = true,
+            }
+        }
         if let Framing::Undetected = self.framing {
             match detect(bytes)? {
                 Some(framing) => self.framing = framing,

@@ -396,6 +396,21 @@ fn any_format() -> impl Strategy<Value = Format> {
     prop_oneof![Just(Format::Auto), Just(Format::Json), Just(Format::Capnp)]
 }
 
+#[test]
+fn a_handshake_shows_however_it_arrives() {
+    for format in [Format::Auto, Format::Json, Format::Capnp] {
+        let outcome = whole(format, &[22, 3, 1]);
+        assert_eq!(outcome.result.as_ref().unwrap_err().reason, Reason::Tls);
+        assert_eq!(receive(format, [22, 3, 1].chunks(1)), outcome);
+        // Only the first bytes of a connection can be one.
+        let later = whole(format, &[b' ', 22, 3, 1]);
+        assert_ne!(later.result.as_ref().unwrap_err().reason, Reason::Tls);
+        assert_eq!(receive(format, [b' ', 22, 3, 1].chunks(1)), later);
+        let begun = whole(format, &[22]);
+        assert_eq!(receive(format, [22].chunks(1)), begun);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -10,13 +10,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::server::TlsServer;
-use crate::net::{PlainStream, Stream};
+use crate::net::{HANDSHAKE_RECORD, PlainStream, Stream};
 use crate::peer::{ClientIdentity, Peer};
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{HandshakeFailure, ListenerName, ListenerStats};
-
-/// The first byte of a TLS connection: a handshake record.
-const HANDSHAKE_RECORD: u8 = 22;
 
 /// How long to read from a client without TLS after the answer to it. Closing with unread
 /// bytes would reset the connection, and the client might lose the answer.

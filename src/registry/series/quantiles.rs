@@ -62,8 +62,8 @@ impl Quantiles {
         96 + self.sketches.len() * (SKETCH_WEIGHT + size_of::<Option<Arc<DDSketch>>>())
     }
 
-    /// Adds an observation that counts as `times` ones, rounded. It counts as fewer if the sketches
-    /// cannot count so many.
+    /// Adds an observation that counts as `times` ones, rounded, and at most as what is left of a
+    /// `u64`.
     pub fn observe(&mut self, value: f64, times: f64, now: Nanos) {
         self.advance(now);
         // All sketches are merged to show them.
