@@ -61,7 +61,7 @@ pub fn measure(program: &Path, rounds: usize) -> Result<()> {
                 (
                     "prometheus",
                     "remote_write",
-                    format!("url = \"http://{closed}\"\ninterval = \"1s\""),
+                    format!("url = \"http://{closed}\""),
                 ),
                 ("other", "operations", format!("url = \"tcp://{closed}\"")),
             ] {
