@@ -211,8 +211,8 @@ impl DatagramBuffer {
         }
     }
 
-    /// Replaces the content with the datagrams that have arrived. The error is `WouldBlock`
-    /// if none have.
+    /// Replaces the content with the datagrams that have arrived. If there are none, fails with
+    /// `WouldBlock`.
     fn fill(&mut self, socket: RawFd) -> io::Result<()> {
         self.datagrams.clear();
         if self.with_senders {
