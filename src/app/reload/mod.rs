@@ -257,9 +257,6 @@ impl Reloader {
 
     /// The current states of the watched files.
     async fn files(&self) -> Files {
-        if !self.has_watched_files() {
-            return Files::default();
-        }
         let (config, web) = self.watched_paths();
         // Network file systems can be slow.
         let look = spawn_blocking(move || Files {
