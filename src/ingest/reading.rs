@@ -62,7 +62,8 @@ impl ReadError {
 
 impl Admission {
     /// Reads the families of a text. `known` holds the lines of the sender's previous text, and
-    /// `logged` the reason why lines of it were left out. If no entry of `[[shape]]` applies, this is [`canonicalize_as`].
+    /// `logged` the reason why lines of it were left out. If no entry of `[[shape]]` applies, this
+    /// is [`canonicalize_as`].
     ///
     /// # Errors
     ///
