@@ -39,9 +39,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::yield_now;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use guard::Hosts;
@@ -50,7 +48,7 @@ pub use pools::{MAX_COPIES, WorkPools};
 use crate::clock;
 use crate::fairness::Fairness;
 use crate::live::Live;
-use crate::net::{Connection, MemoryBudget, Stream};
+use crate::net::{Connection, MemoryBudget, Stream, turn_away};
 use crate::security::{Access, Caller, ListenerKind};
 use crate::storage::Journal;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -257,18 +255,5 @@ async fn reply_without_date(mut stream: Stream) {
          Content-Length: {}\r\nConnection: close\r\n\r\n{PROBLEM}\n",
         PROBLEM.len() + 1
     );
-    // The client may have disconnected.
-    if stream.write_all(reply.as_bytes()).await.is_ok() {
-        let _ = stream.shutdown().await;
-        linger(&mut stream).await;
-    }
-}
-
-/// Reads and discards the rest of the request, for at most a second. Closing a socket
-/// with unread bytes resets the connection, and the client may lose the reply.
-async fn linger(stream: &mut Stream) {
-    const TIMEOUT: Duration = Duration::from_secs(1);
-    let mut buffer = [0; 4096];
-    let rest = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
-    let _ = timeout(TIMEOUT, rest).await;
+    turn_away(&mut stream, reply.as_bytes()).await;
 }

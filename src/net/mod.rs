@@ -7,6 +7,7 @@
 //! - [`passed`]: sockets that the service manager passes in.
 //! - `permits`: connection permits, and eviction when they run out.
 //! - [`Stream`]: a connection's bytes, with a timeout for writes; [`tls`] encrypts them.
+//! - [`turn_away`]: ends a connection so that its last bytes arrive.
 //! - [`MemoryBudget`]: memory that connections share.
 //! - [`BlockingPool`]: runs long work off the serving threads.
 
@@ -14,6 +15,7 @@ pub mod accept;
 pub mod bind;
 mod blocking;
 mod budget;
+mod farewell;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod listeners;
@@ -32,6 +34,7 @@ use tokio::net::{TcpListener, UnixListener};
 pub use accept::Connection;
 pub use blocking::{BlockingPool, INLINE_BYTES};
 pub use budget::{BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
+pub use farewell::turn_away;
 pub use permits::{Permit, Permits, Progress};
 pub use proxy_header::Balancers;
 pub use stream::{PlainStream, Socket, Stream};

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tempfile::{TempDir, tempdir};
 
@@ -22,10 +23,7 @@ fn certificates() -> (TempDir, Authority, Pair) {
 /// A proxy whose receiver has TLS, with further keys in its table.
 fn receiver(server: &Pair, more: &str) -> Proxy {
     let settings = server.settings();
-    Proxy::start(&format!(
-        "[exporter]\ntls_handshake_timeout = \"500ms\"\n\
-         [receiver]\ntls = {{ {settings}{more} }}\n"
-    ))
+    Proxy::start(&format!("[receiver]\ntls = {{ {settings}{more} }}\n"))
 }
 
 /// The keys that demand certificates of an authority.
@@ -136,7 +134,10 @@ fn a_client_that_sends_tls_to_a_plain_port_is_rejected_with_a_hint() {
 #[test]
 fn slow_and_vanished_clients_do_not_keep_their_connections() {
     let (_dir, authority, server) = certificates();
-    let proxy = receiver(&server, "");
+    let settings = server.settings();
+    let proxy = Proxy::start(&format!(
+        "[exporter]\ntls_handshake_timeout = \"2s\"\n[receiver]\ntls = {{ {settings} }}\n"
+    ));
     let mut silent = TcpStream::connect(&proxy.tcp).unwrap();
     let mut partial = TcpStream::connect(&proxy.tcp).unwrap();
     // The beginning of a record of 256 bytes.
@@ -155,7 +156,7 @@ fn slow_and_vanished_clients_do_not_keep_their_connections() {
     failed(&proxy, "closed", 1.0);
     logged(
         &proxy,
-        "not done within 500ms (exporter.tls_handshake_timeout)",
+        "not done within 2s (exporter.tls_handshake_timeout)",
         2,
     );
     let open = "exporter_proxy_connections_open{listener=\"tcp\"}";
@@ -208,6 +209,23 @@ fn certificates_of_clients_are_verified() {
     assert!(send(Some(&expired)).is_err());
     failed(&proxy, "bad_certificate", 2.0);
     assert_eq!(handshakes(&proxy, "tcp", "ok"), 1.0);
+}
+
+#[test]
+fn clients_can_send_and_then_read_why_they_are_turned_away() {
+    let (dir, authority, server) = certificates();
+    let proxy = receiver(&server, &demanding(&authority));
+    let other = Authority::new(dir.path(), "other").issue("stranger");
+    let mut client = connect(&authority.client(Some(&other)), &proxy.tcp).unwrap();
+    failed(&proxy, "bad_certificate", 1.0);
+    // To the client the handshake is complete. On a closed connection the second write fails.
+    for part in [&b"{\"app\":"[..], b"\"m 1\"}"] {
+        client.write_all(part).unwrap();
+        client.flush().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let error = client.read(&mut [0]).unwrap_err();
+    assert!(error.to_string().contains("UnknownCA"), "{error}");
 }
 
 #[test]

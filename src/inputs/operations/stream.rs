@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use super::rejection::Rejection;
 use crate::clock;
 use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
-use crate::net::{Connection, Progress, is_client_hello};
+use crate::net::{Connection, Progress, is_client_hello, turn_away};
 use crate::reason::Reason;
 use crate::security::{Caller, ListenerKind};
 use crate::telemetry::Transport;
@@ -532,23 +532,6 @@ impl Session<'_> {
 /// The line for a sender that is turned away.
 fn error_line(rejection: &Rejection) -> Vec<u8> {
     format!("error: {rejection}\n").into_bytes()
-}
-
-/// Writes the last lines to a sender that is turned away, and closes the connection.
-/// Data that still arrives is discarded: closing with unread bytes could lose the lines.
-async fn turn_away<S>(stream: &mut S, lines: &[u8])
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut unread = [0; 4096];
-    let answered = async {
-        stream.write_all(lines).await?;
-        stream.shutdown().await?;
-        while stream.read(&mut unread).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // The sender may have disconnected.
-    let _ = timeout(LINGER, answered).await;
 }
 
 fn append_answer(answers: &mut Vec<u8>, number: u64, rejection: &Rejection) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::MessageError;
 use super::config::Format;
@@ -22,6 +22,7 @@ use crate::fairness::{Account, Excess, LIMITED_READ, has_ended};
 use crate::live::Live;
 use crate::net::{
     Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
+    turn_away,
 };
 use crate::reason::Reason;
 use crate::security::{Caller, ListenerKind, Role, Scope};
@@ -36,11 +37,6 @@ const BUSY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The number of these checks. After that, a message waits for the store like any other write.
 const MAX_BUSY_CHECKS: usize = 500;
-
-/// The limits on reading after an error line, in time and bytes. Closing with unread bytes
-/// would reset the connection, and the sender might never see the line.
-const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 16 << 20;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
@@ -436,8 +432,14 @@ impl Session {
                 String::new()
             };
             let line = format!("error: {document}{error}\n");
-            // The sender may have disconnected.
-            let _ = answer(stream, line.as_bytes(), !self.evicted).await;
+            if self.evicted {
+                // It was idle, so no bytes are unread; and another connection waits for its permit.
+                // The sender may have disconnected.
+                let _ = stream.write_all(line.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            } else {
+                turn_away(stream, line.as_bytes()).await;
+            }
         }
     }
 }
@@ -487,39 +489,6 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
     }
-}
-
-/// Writes the last line of a connection. With `linger`, it then keeps reading for a while,
-/// so that the line arrives. An evicted connection does not linger: it is idle, so no bytes
-/// are unread, and another connection waits for its permit.
-async fn answer<S>(stream: &mut S, line: &[u8], linger: bool) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    stream.write_all(line).await?;
-    stream.shutdown().await?;
-    if !linger {
-        return Ok(());
-    }
-    let drain = async {
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            let read = poll_fn(|cx| {
-                BUFFER.with_borrow_mut(|buffer| {
-                    let mut buffer = ReadBuf::new(buffer);
-                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-                    Poll::Ready(io::Result::Ok(buffer.filled().len()))
-                })
-            })
-            .await?;
-            if read == 0 {
-                break;
-            }
-            left = left.saturating_sub(read);
-        }
-        io::Result::Ok(())
-    };
-    timeout(LINGER_TIME, drain).await.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]

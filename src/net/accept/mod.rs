@@ -7,7 +7,6 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::permits::{Permit, Permits};
 use super::proxy_header;
 use super::tls::{Handshake, TlsServer};
-use super::{Balancers, Listener, PlainStream, Stream};
+use super::{Balancers, Listener, PlainStream, Stream, turn_away};
 use crate::clock;
 use crate::live::Live;
 use crate::peer::{ClientIdentity, Peer, Sender};
@@ -114,9 +113,7 @@ async fn client_of(
                 &problem.to_string(),
             );
             let line = format!("error: {problem}\n");
-            // The sender may have disconnected.
-            let _ = stream.write_all(line.as_bytes()).await;
-            let _ = stream.shutdown().await;
+            turn_away(stream, line.as_bytes()).await;
             None
         }
     }

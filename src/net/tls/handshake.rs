@@ -4,20 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{CertificateError, Error, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use rustls::{CertificateError, Error};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::server::TlsServer;
-use crate::net::{HANDSHAKE_RECORD, PlainStream, Stream};
+use crate::net::{HANDSHAKE_RECORD, PlainStream, Stream, turn_away};
 use crate::peer::{ClientIdentity, Peer};
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{HandshakeFailure, ListenerName, ListenerStats};
-
-/// How long to read from a client without TLS after the answer to it. Closing with unread
-/// bytes would reset the connection, and the client might lose the answer.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection with TLS, and the verified names of its client.
 type Secured = (Stream, Option<Arc<ClientIdentity>>);
@@ -49,40 +44,32 @@ impl Handshake<'_> {
         };
         let deadline = Instant::now() + self.timeout;
         let begun = timeout_at(deadline, handshake).await;
-        let secured = match begun.unwrap_or_else(|_| Err(self.timed_out())) {
+        match begun.unwrap_or_else(|_| Err(self.timed_out())) {
             Ok(Some(config)) => {
-                let secured = timeout_at(deadline, self.secure(config, stream)).await;
-                secured.unwrap_or_else(|_| Err(self.timed_out()))
+                let accept = TlsAcceptor::from(config).accept(stream).into_fallible();
+                match timeout_at(deadline, accept).await {
+                    Ok(Ok(stream)) => {
+                        stats.handshakes.add(1);
+                        let identity = self.server.identity(stream.get_ref().1);
+                        return Some((Stream::Tls(Box::new(stream)), identity.map(Arc::new)));
+                    }
+                    Ok(Err((problem, mut stream))) => {
+                        self.count_failure(&failure(&problem), stats);
+                        // The client was sent an alert. With TLS 1.3 its handshake may already
+                        // be complete, and its first bytes on the way.
+                        turn_away(&mut stream, &[]).await;
+                    }
+                    Err(_) => self.count_failure(&self.timed_out(), stats),
+                }
             }
             Ok(None) => {
                 let problem = format!("the client does not use TLS ({})", self.server.setting());
                 self.count_failure(&Failed(HandshakeFailure::NotTls, problem), stats);
                 self.answer_plain(&mut stream).await;
-                return None;
             }
-            Err(failed) => Err(failed),
-        };
-        match secured {
-            Ok(secured) => {
-                stats.handshakes.add(1);
-                Some(secured)
-            }
-            Err(failed) => {
-                self.count_failure(&failed, stats);
-                None
-            }
+            Err(failed) => self.count_failure(&failed, stats),
         }
-    }
-
-    async fn secure(
-        &self,
-        config: Arc<ServerConfig>,
-        stream: PlainStream,
-    ) -> Result<Secured, Failed> {
-        let accepted = TlsAcceptor::from(config).accept(stream).await;
-        let stream = accepted.map_err(|problem| failure(&problem))?;
-        let identity = self.server.identity(stream.get_ref().1);
-        Ok((Stream::Tls(Box::new(stream)), identity.map(Arc::new)))
+        None
     }
 
     fn timed_out(&self) -> Failed {
@@ -123,13 +110,7 @@ impl Handshake<'_> {
             }
             _ => format!("error: this port expects TLS ({setting})\n"),
         };
-        // The client may have disconnected.
-        if stream.write_all(answer.as_bytes()).await.is_ok() {
-            let _ = stream.shutdown().await;
-            let mut buffer = [0; 4096];
-            let rest = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
-            let _ = timeout(LINGER, rest).await;
-        }
+        turn_away(stream, answer.as_bytes()).await;
     }
 }
 
