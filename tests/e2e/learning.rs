@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{collect, http_request};
+use crate::harness::http_request;
+use crate::harness::printed::PrintedLines;
 use crate::tools::{Tool, here, root, run};
 
 const DOCUMENT: &str = include_str!("../../docs/learning.md");
@@ -143,28 +144,20 @@ fn prometheus_answers_the_questions_as_the_document_does() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the script starts");
-    let printed = collect(child.stdout.take().expect("stdout is piped"));
+    let printed = PrintedLines::read(child.stdout.take().expect("stdout is piped"));
     let mut problems = child.stderr.take().expect("stderr is piped");
     let mut demo = Demo(child);
     let start = Instant::now();
-    while !printed
-        .lock()
-        .expect("the output")
-        .contains("every number moves in Prometheus")
-    {
+    while !printed.text().contains("every number moves in Prometheus") {
         if demo.0.try_wait().is_ok_and(|ended| ended.is_some()) {
             let mut text = String::new();
             let _ = problems.read_to_string(&mut text);
             panic!("the script ended: {text}");
         }
-        assert!(
-            start.elapsed() < SETTLING,
-            "{}",
-            printed.lock().expect("the output")
-        );
+        assert!(start.elapsed() < SETTLING, "{}", printed.text());
         thread::sleep(Duration::from_millis(100));
     }
-    let printed = printed.lock().expect("the output").clone();
+    let printed = printed.text();
     let prometheus = address(&printed, "Prometheus ");
 
     let questions = questions();

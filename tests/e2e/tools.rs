@@ -1,13 +1,14 @@
 //! Programs that a machine may lack, and servers that are started for a test.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{PipeReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
 
-use crate::harness::{collect, eventually};
+use crate::harness::eventually;
+use crate::harness::printed::PrintedLines;
 
 /// The variable that names the file of skipped tests, which `scripts/test` reads.
 const SKIPS: &str = "EXPORTER_PROXY_TEST_SKIPS";
@@ -265,7 +266,7 @@ pub struct Server {
     child: Child,
     /// `127.0.0.1:port`.
     pub address: String,
-    log: Arc<Mutex<String>>,
+    log: PrintedLines<PipeReader>,
     /// Its files, which are removed when it has ended.
     files: Option<tempfile::TempDir>,
 }
@@ -286,7 +287,7 @@ impl Server {
         let mut server = Server {
             child,
             address: String::new(),
-            log: collect(reader),
+            log: PrintedLines::read(reader),
             files: None,
         };
         let found = eventually(
@@ -304,7 +305,7 @@ impl Server {
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
+        self.log.text()
     }
 
     /// Ends the process at once.

@@ -7,19 +7,21 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub mod certificates;
+pub mod printed;
 
 use std::fmt::Debug;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use printed::PrintedLines;
 
 /// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,7 +40,7 @@ pub struct Proxy {
     /// `127.0.0.1:port` of the listener for pushes; empty if there is none, or the path of its Unix
     /// socket.
     pub push: String,
-    log: Arc<Mutex<String>>,
+    log: PrintedLines<ChildStderr>,
 }
 
 /// Settings for every test: free ports, and a separate socket.
@@ -90,7 +92,7 @@ impl Proxy {
             .stderr(Stdio::piped());
         adjust(&mut command);
         let mut child = command.spawn().expect("the proxy starts");
-        let log = collect(child.stderr.take().expect("stderr is piped"));
+        let log = PrintedLines::read(child.stderr.take().expect("stderr is piped"));
 
         let mut proxy = Proxy {
             child,
@@ -139,7 +141,7 @@ impl Proxy {
 
     /// The log so far.
     pub fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
+        self.log.text()
     }
 
     /// Sends `bytes` over TCP, half-closes, and returns the answer.
@@ -400,26 +402,6 @@ fn exchange(
     let mut answer = String::new();
     let _ = reader.read_to_string(&mut answer);
     answer
-}
-
-/// Collects the output of a child process, line by line, on a separate thread.
-pub fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let log = Arc::new(Mutex::new(String::new()));
-    let sink = Arc::clone(&log);
-    thread::spawn(move || {
-        let mut lines = BufReader::new(stream);
-        let mut line = Vec::new();
-        while lines
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|read| read > 0)
-        {
-            sink.lock()
-                .expect("the log")
-                .push_str(&String::from_utf8_lossy(&line));
-            line.clear();
-        }
-    });
-    log
 }
 
 /// The word after `marker` in `text`.
