@@ -98,9 +98,14 @@ pub fn expect_values(prometheus: &Server, values: &[(&str, &str)]) {
     for (expression, expected) in values {
         expect_query(prometheus, expression, expected);
     }
-    let targets = http_request(&prometheus.address, "GET", "/api/v1/targets", &[]).json();
-    let target: &Value = &targets["data"]["activeTargets"][0];
-    assert_eq!(target["lastError"], "", "{targets}");
+    // One scrape may take too long on a busy machine; the next has no problem.
+    eventually(
+        || {
+            let answer = http_request(&prometheus.address, "GET", "/api/v1/targets", &[]);
+            answer.json()["data"]["activeTargets"][0]["lastError"].take()
+        },
+        |error: &Value| error == "",
+    );
 }
 
 #[test]

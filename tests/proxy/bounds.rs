@@ -200,7 +200,7 @@ fn the_time_for_a_message_begins_anew_with_each_message() {
 
 #[test]
 fn a_silent_connection_is_closed_after_idle_timeout_without_an_error() {
-    let proxy = Proxy::start("[receiver]\nidle_timeout = \"300ms\"\n");
+    let proxy = Proxy::start("[receiver]\nidle_timeout = \"2s\"\n");
     let mut silent = Sender::connect(&proxy);
     let mut between = Sender::connect(&proxy);
     between.send(b"{\"app\":\"m 1\"}\n");

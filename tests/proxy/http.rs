@@ -358,7 +358,7 @@ fn bytes_that_are_not_http_get_400_and_close_the_connection() {
 
 #[test]
 fn incomplete_heads_and_idle_connections_time_out() {
-    let proxy = Proxy::start("[exporter]\nheader_timeout = \"300ms\"\n");
+    let proxy = Proxy::start("[exporter]\nheader_timeout = \"2s\"\n");
     let start = Instant::now();
     let mut half = Sender::to(&proxy.http);
     half.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
@@ -369,7 +369,7 @@ fn incomplete_heads_and_idle_connections_time_out() {
     for sender in [&mut half, &mut silent, &mut idle] {
         sender.read_to_end();
     }
-    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(start.elapsed() >= Duration::from_secs(2));
     assert!(start.elapsed() < PATIENCE);
 }
 

@@ -90,7 +90,7 @@ fn labels(line: &str) -> Vec<String> {
 fn busy() -> (Proxy, Upstream, String) {
     let upstream = Upstream::start(|_| ok("up_metric 1\n"));
     let bench = bench(&format!(
-        "statsd_mapping = \"/dev/null\"\n[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
+        "statsd_mapping = \"/dev/null\"\n[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"5s\"\n\
          other_scrape_endpoints = [\"http://{}/metrics\"]\n",
         upstream.address
     ));
@@ -322,7 +322,7 @@ fn targets_and_their_samples_are_counted_by_state() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let never = silent.local_addr().unwrap();
     let proxy = Proxy::start(&format!(
-        "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
+        "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"5s\"\n\
          stale_after = 0\n\
          [[poll_external.targets]]\nname = \"good\"\nurl = \"http://{}/\"\n\
          [[poll_external.targets]]\nname = \"bad\"\nurl = \"http://{nobody}/\"\n\

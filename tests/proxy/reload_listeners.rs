@@ -293,7 +293,7 @@ fn tls_comes_changes_and_goes_on_an_open_port() {
     let web = dir.join("web.yml");
     let config = format!(
         "[web]\nconfig_file = {web:?}\n[receiver]\ntls = {{ {} }}\n[exporter]\n\
-         tls_handshake_timeout = \"200ms\"\n",
+         tls_handshake_timeout = \"2s\"\n",
         one.settings()
     );
     let yaml = |pair: &crate::harness::certificates::Pair, more: &str| {
@@ -357,7 +357,7 @@ fn time_limits_apply_to_new_connections() {
     reload(
         &proxy,
         "[exporter]\nheader_timeout = \"200ms\"\nwrite_timeout = \"200ms\"\nshutdown_timeout = \"300ms\"\n\
-         [receiver]\nidle_timeout = \"200ms\"\nmessage_timeout = \"200ms\"\n",
+         [receiver]\nidle_timeout = \"2s\"\nmessage_timeout = \"200ms\"\n",
     );
     let closed = |mut stream: Sender| stream.read_to_end();
     closed(Sender::to(&proxy.http));

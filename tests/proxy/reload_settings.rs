@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exporter_proxy::app::reload::restart_settings;
 
@@ -221,8 +221,12 @@ const SETTINGS: &[(&str, Effect)] = &[
         "operations.ttl",
         Probe("\"100ms\"", |proxy| {
             operate(proxy, "short:1|c");
-            std::thread::sleep(Duration::from_secs(1));
-            proxy.metrics().contains("\nshort").to_string()
+            let begun = Instant::now();
+            let shown = || proxy.metrics().contains("\nshort");
+            while shown() && begun.elapsed() < Duration::from_secs(4) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            shown().to_string()
         }),
     ),
     (
@@ -253,7 +257,7 @@ const SETTINGS: &[(&str, Effect)] = &[
         Probe("\"100ms\"", |proxy| {
             let stream = connect(proxy);
             stream
-                .set_read_timeout(Some(Duration::from_secs(1)))
+                .set_read_timeout(Some(Duration::from_secs(4)))
                 .unwrap();
             let read = std::io::Read::read(&mut &stream, &mut [0]);
             read.is_ok().to_string()

@@ -327,7 +327,7 @@ fn drain(mut stream: impl Read) -> Vec<u8> {
 
 #[test]
 fn idle_and_slow_connections_with_http2_are_closed() {
-    let bench = bench("[exporter]\nheader_timeout = \"500ms\"\n");
+    let bench = bench("[exporter]\nheader_timeout = \"2s\"\n");
     let begin = |bytes: &[u8]| {
         let mut stream = bench.connect(&bench.pushes, b"h2");
         stream.write_all(bytes).unwrap();
