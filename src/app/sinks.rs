@@ -68,6 +68,8 @@ pub struct Producers {
 pub struct ReadySinks {
     steps: BTreeMap<String, (SinkConfig, Step)>,
     drain: Duration,
+    /// Whether one of them is that of `operations.forward_to`.
+    has_forward: bool,
 }
 
 /// What happens to a sink.
@@ -180,12 +182,17 @@ impl Sinks {
         Ok(ReadySinks {
             steps,
             drain: drain_time(config),
+            has_forward: config.operations.forward_to.is_some(),
         })
     }
 
     /// Puts new settings into use.
     pub fn apply(&mut self, ready: ReadySinks, context: &Context) -> Producers {
-        let ReadySinks { steps, drain } = ready;
+        let ReadySinks {
+            steps,
+            drain,
+            has_forward,
+        } = ready;
         self.leaving.retain(|_, left| !left.is_cancelled());
         let mut before = std::mem::take(&mut self.running);
         let mut starts = Vec::new();
@@ -232,7 +239,7 @@ impl Sinks {
             };
             self.running.insert(name, active);
         }
-        self.producers(context)
+        self.producers(context, has_forward)
     }
 
     /// Decides what happens to a sink with these settings, and builds it if needed.
@@ -314,8 +321,9 @@ impl Sinks {
         });
     }
 
-    /// The current sinks, for producers.
-    fn producers(&self, context: &Context) -> Producers {
+    /// The current sinks, for producers. `has_forward`: one is that of `operations.forward_to`.
+    fn producers(&self, context: &Context, has_forward: bool) -> Producers {
+        let limit = |name: &str| format!("sinks.{name}.max_queue");
         let mut operations = None;
         let mut queues = EventQueues::new();
         let mut forwarded = None;
@@ -324,7 +332,11 @@ impl Sinks {
             match &active.sink {
                 RunningSink::Operations(sink) => {
                     forwarded = Some(&active.stats);
-                    operations = Some(line_sink(sink.handle().clone()));
+                    let limit = match has_forward {
+                        true => "operations.forward_queue".to_owned(),
+                        false => limit(name),
+                    };
+                    operations = Some(line_sink(sink.handle().clone(), limit));
                 }
                 RunningSink::Loki(sink) => {
                     let queues = queues.entry(EventKind::Event).or_default();
@@ -345,8 +357,7 @@ impl Sinks {
         context.telemetry.operations.forward_to(forwarded);
         let mut events = EventSinks::new(Arc::clone(&self.stamper));
         for (kind, sinks) in queues {
-            let limit = |(name, _): &(&str, _)| format!("sinks.{name}.max_queue");
-            let limits: Vec<String> = sinks.iter().map(limit).collect();
+            let limits: Vec<String> = sinks.iter().map(|(name, _)| limit(name)).collect();
             let queues: Vec<_> = sinks.into_iter().map(|(_, queue)| queue).collect();
             let push = move |events| push_to_all(&queues, events);
             events.add(kind, limits.join(", "), Box::new(push));
@@ -455,8 +466,8 @@ fn queue_name(name: &str, config: &SinkConfig) -> QueueName {
     QueueName::new(config.settings.kind(), name)
 }
 
-/// Hands operations to a queue.
-fn line_sink(queue: QueueHandle<bytes::Bytes>) -> LineSink {
+/// Hands operations to a queue, whose limit is the setting `limit`.
+fn line_sink(queue: QueueHandle<bytes::Bytes>, limit: String) -> LineSink {
     let lines = Lines::new(queue);
     let push = move |chunk| {
         lines.push(&chunk).map_err(|error| match error {
@@ -464,7 +475,7 @@ fn line_sink(queue: QueueHandle<bytes::Bytes>) -> LineSink {
             PushError::Stopped => SinkRejection::Stopped,
         })
     };
-    LineSink::new(Box::new(push))
+    LineSink::new(limit, Box::new(push))
 }
 
 /// Hands events to several sinks, and accepts as many as the one with the most room takes:

@@ -12,7 +12,7 @@ use nix::unistd::{Group, User};
 use super::Config;
 use crate::http::listen::HttpListener;
 use crate::net::tls::{self, Protocols, TlsSettings};
-use crate::outputs::sinks::config::SinkSettings;
+use crate::outputs::sinks::config::{SinkConfig, SinkSettings};
 use crate::security::Rules;
 use crate::security::config::Who;
 use crate::settings::document::Place;
@@ -45,6 +45,7 @@ pub fn check(config: &Config, faults: &Faults) {
     web_files(config, faults);
     null_origin(config, faults);
     one_destination(config, faults);
+    without_destination(config, faults);
     one_sink_a_name(config, faults);
     no_input(config, faults);
 }
@@ -469,6 +470,28 @@ fn one_destination(config: &Config, faults: &Faults) {
             faults.add(place, problem);
         } else {
             first = Some(place);
+        }
+    }
+}
+
+/// Reports settings of forwarding if operations are not forwarded.
+fn without_destination(config: &Config, faults: &Faults) {
+    let is_operations = |sink: &SinkConfig| matches!(sink.settings, SinkSettings::Operations(_));
+    let operations = &config.operations;
+    if operations.forward_to.is_some() || config.sinks.0.values().any(is_operations) {
+        return;
+    }
+    for (key, is_set) in [
+        ("forward_keep", operations.forward_keep),
+        ("forward_raw", operations.forward_raw),
+    ] {
+        let setting = format!("operations.{key}");
+        if is_set && let Some(place) = faults.place(&setting) {
+            let problem = format!(
+                "`{setting}` has no effect: operations are not forwarded; set \
+                 `operations.forward_to`, or add a sink with type = \"operations\""
+            );
+            faults.add(place, problem);
         }
     }
 }

@@ -198,6 +198,14 @@ fn sinks_are_tables_with_a_type() {
             "makes a sink of this name",
         ),
         (
+            "[operations]\nforward_keep = true\n",
+            "test.toml:2:16: `operations.forward_keep` has no effect",
+        ),
+        (
+            "[operations]\nforward_raw = true\n[sinks.a]\ntype = \"loki\"\nurl = \"http://h:2\"\n",
+            "test.toml:2:15: `operations.forward_raw` has no effect",
+        ),
+        (
             "[operations]\ntcp = \"127.0.0.1:7\"\n\
              [sinks.a]\ntype = \"operations\"\nurl = \"tcp://127.0.0.1:7\"\n",
             "this program's own socket",

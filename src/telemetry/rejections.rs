@@ -38,10 +38,28 @@ struct Recent {
     kept: VecDeque<RecentRejection>,
 }
 
-static RECENT: Mutex<Recent> = Mutex::new(Recent {
-    limit: RateLimit::new(BURST, REFILL),
-    kept: VecDeque::new(),
-});
+static RECENT: Mutex<Recent> = Mutex::new(Recent::new());
+
+impl Recent {
+    const fn new() -> Self {
+        Recent {
+            limit: RateLimit::new(BURST, REFILL),
+            kept: VecDeque::new(),
+        }
+    }
+
+    fn keep(&mut self, rejection: RecentRejection) {
+        if self.kept.len() == MAX_KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(rejection);
+    }
+
+    /// Newest first.
+    fn last(&self) -> Vec<RecentRejection> {
+        self.kept.iter().rev().cloned().collect()
+    }
+}
 
 fn lock() -> MutexGuard<'static, Recent> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,16 +77,12 @@ pub(super) fn note(what: Arguments<'_>, reason: Reason, message: &str) {
         reason,
         message: message.to_owned(),
     };
-    let mut recent = lock();
-    if recent.kept.len() == MAX_KEPT {
-        recent.kept.pop_front();
-    }
-    recent.kept.push_back(rejection);
+    lock().keep(rejection);
 }
 
 /// The last rejections, newest first.
 pub fn last() -> Vec<RecentRejection> {
-    lock().kept.iter().rev().cloned().collect()
+    lock().last()
 }
 
 #[cfg(test)]
@@ -76,18 +90,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_rejections_are_kept() {
+    fn the_last_rejections_are_kept_newest_first() {
+        let mut recent = Recent::new();
         for number in 0..3 * MAX_KEPT {
-            note(
-                format_args!("request {number}"),
-                Reason::TooLarge,
-                "too large",
-            );
+            recent.keep(RecentRejection {
+                at: Now::read(),
+                what: number.to_string(),
+                reason: Reason::TooLarge,
+                message: String::new(),
+            });
         }
-        let found = last();
-        assert!(found.len() <= MAX_KEPT);
-        // Tests run concurrently, and others reject, too.
-        let ours = found.iter().find(|it| it.what.starts_with("request "));
-        assert_eq!(ours.unwrap().reason, Reason::TooLarge);
+        let found: Vec<String> = recent.last().into_iter().map(|it| it.what).collect();
+        let expected = (2 * MAX_KEPT..3 * MAX_KEPT).rev();
+        assert_eq!(
+            found,
+            expected
+                .map(|number| number.to_string())
+                .collect::<Vec<_>>()
+        );
     }
 }

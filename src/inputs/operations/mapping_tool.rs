@@ -73,16 +73,17 @@ fn show_frame(
     out: &mut impl Write,
 ) -> io::Result<bool> {
     let mut updates = Vec::new();
+    // An unreadable frame has none.
     let rule = match translator.rule_of(frame) {
-        Some(Some(number)) => format!("rule {number}"),
-        Some(None) => "no rule".to_owned(),
-        None => "rejected".to_owned(),
+        Some(Some(number)) => format!("rule {number}: "),
+        Some(None) => "no rule: ".to_owned(),
+        None => String::new(),
     };
     match translator.translate(frame, &[], &mut NameCache::default(), &mut updates) {
         Err(rejection) => {
             writeln!(
                 out,
-                "  {rule}: {} ({})",
+                "  {rule}rejected: {} ({})",
                 rejection.message, rejection.reason
             )?;
             return Ok(false);
@@ -92,14 +93,14 @@ fn show_frame(
             let series = series(&update);
             writeln!(
                 out,
-                "  {rule}: gauge {series}: distinct values, with {:?}",
+                "  {rule}gauge {series}: distinct values, with {:?}",
                 member.value
             )?;
         }
-        Ok(_) if updates.is_empty() => writeln!(out, "  {rule}: dropped")?,
+        Ok(_) if updates.is_empty() => writeln!(out, "  {rule}dropped")?,
         Ok(_) => {
             for update in &updates {
-                writeln!(out, "  {rule}: {}", shown(update))?;
+                writeln!(out, "  {rule}{}", shown(update))?;
             }
         }
     }

@@ -119,6 +119,8 @@ impl fmt::Debug for EventSinks {
 /// A sink that operations are forwarded to.
 pub struct LineSink {
     push: PushLines,
+    /// The setting that limits its queue.
+    limit: String,
     /// The value of the label `instance` for operations that have none; empty
     /// for no label.
     instance: String,
@@ -127,11 +129,12 @@ pub struct LineSink {
 }
 
 impl LineSink {
-    /// A sink that passes lines to `push`. Operations without a label `instance` get the
-    /// host name of this machine as its value.
-    pub fn new(push: PushLines) -> Self {
+    /// A sink that passes lines to `push`, whose queue has the setting `limit` as its limit.
+    /// Operations without a label `instance` get the host name of this machine as its value.
+    pub fn new(limit: String, push: PushLines) -> Self {
         LineSink {
             push,
+            limit,
             instance: host_name(),
             summary_bounds: Arc::from(DEFAULT_BOUNDS),
         }
@@ -242,7 +245,10 @@ impl LineSink {
         (self.push)(lines).map_err(|rejection| match rejection {
             SinkRejection::Full => Rejection::new(
                 Reason::NoBuffer,
-                "the queue for forwarding is full (operations.forward_queue); try again later",
+                format!(
+                    "the queue for forwarding is full ({}); try again later",
+                    self.limit
+                ),
             ),
             SinkRejection::Stopped => Rejection::new(
                 Reason::Closed,
@@ -293,6 +299,7 @@ mod tests {
     fn sink() -> LineSink {
         LineSink {
             push: Box::new(|_| Ok(())),
+            limit: String::new(),
             instance: "here".to_owned(),
             summary_bounds: Arc::from(DEFAULT_BOUNDS),
         }
@@ -360,27 +367,25 @@ mod tests {
     fn a_full_sink_rejects_and_names_the_setting() {
         let pushed = Arc::new(Mutex::new(Vec::new()));
         let queue = Arc::clone(&pushed);
-        let sink = LineSink::new(Box::new(move |lines| {
+        let push = move |lines| {
             let mut queue = queue.lock().unwrap();
             if !queue.is_empty() {
                 return Err(SinkRejection::Full);
             }
             queue.push(lines);
             Ok(())
-        }));
+        };
+        let sink = LineSink::new("sinks.far.max_queue".to_owned(), Box::new(push));
         sink.push(b"1\n2\n".to_vec()).unwrap();
         let error = sink.push(b"3\n".to_vec()).unwrap_err();
         assert_eq!(error.reason, Reason::NoBuffer);
-        assert!(
-            error.message.contains("operations.forward_queue"),
-            "{error}"
-        );
+        assert!(error.message.contains("(sinks.far.max_queue)"), "{error}");
         assert_eq!(*pushed.lock().unwrap(), ["1\n2\n"]);
     }
 
     #[test]
     fn a_stopped_sink_says_that_the_proxy_stops() {
-        let sink = LineSink::new(Box::new(|_| Err(SinkRejection::Stopped)));
+        let sink = LineSink::new(String::new(), Box::new(|_| Err(SinkRejection::Stopped)));
         let error = sink.push(b"1\n".to_vec()).unwrap_err();
         assert_eq!(error.reason, Reason::Closed);
         assert!(error.message.contains("stopping"), "{error}");
