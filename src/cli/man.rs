@@ -142,7 +142,7 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Stopped on request; for healthcheck: it works."),
     (
         "1",
-        "Could not start, or stopped at once by a second signal; for healthcheck: it does not work.",
+        "Could not start, or stopped at once by a second signal; a command failed or rejected its input; for healthcheck: it does not work.",
     ),
     ("2", "Invalid command line."),
     ("65", "The stored state is damaged."),
@@ -150,7 +150,10 @@ const EXIT_STATUS: &[(&str, &str)] = &[
         "66",
         "The directory of storage was made by another program.",
     ),
-    ("73", "The directory of storage cannot be written."),
+    (
+        "73",
+        "The directory of storage cannot be written, or an import found records in it.",
+    ),
     ("74", "A command of storage failed to read or write."),
     ("75", "The directory of storage is in use."),
     ("76", "The stored state was written by a newer version."),

@@ -1,12 +1,13 @@
 //! The command line.
 
+pub mod commands;
 mod man;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::settings::duration_of;
@@ -18,7 +19,8 @@ use crate::settings::duration_of;
     about = "Collects metrics from programs that Prometheus cannot reach, and serves them all on one port.",
     after_help = "An environment variable EXPORTER_PROXY_<TABLE>_<KEY> overrides a setting, such as\n\
                   EXPORTER_PROXY_RECEIVER_FORMAT=json. RUST_LOG sets the log level (default: info).\n\
-                  Exit codes: 0 stopped on request, 1 could not start, 2 bad command line, 78 bad configuration;\n\
+                  Exit codes: 0 done or stopped on request, 1 could not start or the command failed,\n\
+                  2 bad command line, 78 bad configuration;\n\
                   storage: 65 damaged, 66 not made by this program, 73 cannot be written, 74 failed,\n\
                   75 in use, 76 made by a newer version."
 )]
@@ -69,31 +71,7 @@ pub enum Command {
     Man,
     /// Read metrics from standard input and show what each relabelling rule does with
     /// each series
-    Relabel {
-        /// A file with a list of rules in Prometheus' own form, in YAML
-        #[arg(long, value_name = "FILE", conflicts_with = "sink")]
-        rules: Option<PathBuf>,
-        /// The sink of the configuration whose rules are used [default: the only one that has
-        /// rules]
-        #[arg(long, value_name = "NAME")]
-        sink: Option<String>,
-        /// Show what shaping does with the text of this app
-        #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink"])]
-        app: Option<String>,
-        /// Show what relabelling does with this target, and shaping with its text
-        #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app"])]
-        target: Option<String>,
-        /// Show what shaping does with a push to this group, such as '{job="backup"}'
-        #[arg(long, value_name = "LABELS", conflicts_with_all = ["rules", "sink", "app", "target"])]
-        group: Option<String>,
-        /// Read a list of targets in the format of file_sd, and show what the rules of this
-        /// discovery, named as in /api/v1/targets, do with each entry
-        #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app", "target", "group"])]
-        discovery: Option<String>,
-        /// The address or path of the listener that the text arrives at
-        #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["rules", "sink", "target", "discovery"])]
-        listener: Option<String>,
-    },
+    Relabel(RelabelOptions),
     /// Read StatsD lines from standard input and show what the rules of a mapping file make
     /// of each
     StatsdMap {
@@ -111,6 +89,34 @@ pub enum Command {
     },
 }
 
+/// The rules to show, and what they apply to.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RelabelOptions {
+    /// A file with a list of rules in Prometheus' own form, in YAML
+    #[arg(long, value_name = "FILE", conflicts_with = "sink")]
+    pub rules: Option<PathBuf>,
+    /// The sink of the configuration whose rules are used [default: the only one that has
+    /// rules]
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+    /// Show what shaping does with the text of this app
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink"])]
+    pub app: Option<String>,
+    /// Show what relabelling does with this target, and shaping with its text
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app"])]
+    pub target: Option<String>,
+    /// Show what shaping does with a push to this group, such as '{job="backup"}'
+    #[arg(long, value_name = "LABELS", conflicts_with_all = ["rules", "sink", "app", "target"])]
+    pub group: Option<String>,
+    /// Read a list of targets in the format of file_sd, and show what the rules of this
+    /// discovery, named as in /api/v1/targets, do with each entry
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app", "target", "group"])]
+    pub discovery: Option<String>,
+    /// The address or path of the listener that the text arrives at
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["rules", "sink", "target", "discovery"])]
+    pub listener: Option<String>,
+}
+
 /// What to do with stored state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum StorageCommand {
@@ -118,7 +124,7 @@ pub enum StorageCommand {
     Check,
     /// Write all records to standard output as JSON lines
     Export,
-    /// Read JSON lines from standard input into a new directory
+    /// Read JSON lines from standard input into a new or an empty directory
     Import,
 }
 
