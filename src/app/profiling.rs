@@ -24,7 +24,7 @@ pub fn start(settings: &Config, context: &Context) -> Result<(), StartError> {
     };
     let sink = PyroscopeSink::new(profiling.clone()).map_err(StartError::Profiling)?;
     let queue = config::queue();
-    let stats = Arc::new(SinkStats::new(NAME, "pyroscope", queue.max_queue));
+    let stats = Arc::new(SinkStats::new(NAME, "pyroscope", queue.max_queue, "fixed"));
     context.telemetry.add_sink(&stats);
     let (stop, tasks) = (&context.stop, &context.tasks);
     let drain = drain_time(settings);

@@ -66,10 +66,16 @@ pub struct Producers {
 /// Sinks built for new settings.
 #[derive(Debug)]
 pub struct ReadySinks {
-    steps: BTreeMap<String, (SinkConfig, Step)>,
+    steps: BTreeMap<String, (Configured, Step)>,
     drain: Duration,
-    /// Whether one of them is that of `operations.forward_to`.
-    has_forward: bool,
+}
+
+/// A configured sink.
+#[derive(Debug)]
+struct Configured {
+    sink: SinkConfig,
+    /// The setting that limits its queue.
+    limit_setting: String,
 }
 
 /// What happens to a sink.
@@ -139,13 +145,13 @@ impl Lifecycle for RunningRemoteWrite {
     }
 }
 
-/// The sinks by kind of event, each with its name and queue.
-type EventQueues<'a> = BTreeMap<EventKind, Vec<(&'a str, QueueHandle<StoredEvent>)>>;
+/// The sinks by kind of event, each with the setting that limits its queue.
+type EventQueues = BTreeMap<EventKind, Vec<(String, QueueHandle<StoredEvent>)>>;
 
 impl Sinks {
     /// No running sinks yet, and the stored items of the configured ones.
     pub fn new(config: &Config, context: &Context) -> Self {
-        let names = all(config).map(|(name, sink)| queue_name(&name, &sink));
+        let names = all(config).map(|(name, configured)| queue_name(&name, &configured.sink));
         let shown = context.telemetry.unconfigured_sinks.clone();
         let queues = Arc::new(StoredQueues::new(names, shown));
         context
@@ -169,10 +175,10 @@ impl Sinks {
     /// All sinks that cannot be used as configured.
     pub async fn prepare(&self, config: &Config) -> Result<ReadySinks, Vec<StartError>> {
         let (mut steps, mut errors) = (BTreeMap::new(), Vec::new());
-        for (name, sink) in all(config) {
+        for (name, configured) in all(config) {
             let own_metrics = config.exporter.own_metrics;
-            match self.step(&name, &sink, own_metrics).await {
-                Ok(step) => drop(steps.insert(name, (sink, step))),
+            match self.step(&name, &configured, own_metrics).await {
+                Ok(step) => drop(steps.insert(name, (configured, step))),
                 Err(problem) => errors.push(StartError::Sink { name, problem }),
             }
         }
@@ -182,21 +188,17 @@ impl Sinks {
         Ok(ReadySinks {
             steps,
             drain: drain_time(config),
-            has_forward: config.operations.forward_to.is_some(),
         })
     }
 
     /// Puts new settings into use.
     pub fn apply(&mut self, ready: ReadySinks, context: &Context) -> Producers {
-        let ReadySinks {
-            steps,
-            drain,
-            has_forward,
-        } = ready;
+        let ReadySinks { steps, drain } = ready;
         self.leaving.retain(|_, left| !left.is_cancelled());
         let mut before = std::mem::take(&mut self.running);
         let mut starts = Vec::new();
-        for (name, (config, step)) in steps {
+        for (name, (configured, step)) in steps {
+            let config = configured.sink;
             if let Step::Start(sink, stats, chunks) = step {
                 starts.push((name, config, (sink, stats), chunks));
                 continue;
@@ -211,6 +213,7 @@ impl Sinks {
                 .sink
                 .lifecycle()
                 .set_limits(config.queue.limits(), drain);
+            active.stats.set_limit_setting(configured.limit_setting);
             active.config = config;
             self.running.insert(name, active);
         }
@@ -239,16 +242,17 @@ impl Sinks {
             };
             self.running.insert(name, active);
         }
-        self.producers(context, has_forward)
+        self.producers(context)
     }
 
     /// Decides what happens to a sink with these settings, and builds it if needed.
     async fn step(
         &self,
         name: &str,
-        config: &SinkConfig,
+        configured: &Configured,
         own_metrics: bool,
     ) -> Result<Step, String> {
+        let config = &configured.sink;
         let new = |stats: &Arc<SinkStats>| {
             let source = || self.source(own_metrics);
             NewSink::new(config, source, stats)
@@ -262,7 +266,8 @@ impl Sinks {
             };
         }
         let (kind, max_queue) = (config.settings.kind(), config.queue.max_queue);
-        let stats = Arc::new(SinkStats::new(name, kind, max_queue));
+        let setting = configured.limit_setting.as_str();
+        let stats = Arc::new(SinkStats::new(name, kind, max_queue, setting));
         let sink = new(&stats)?;
         let queue = queue_name(name, config);
         // Two sinks must not own the same records.
@@ -321,44 +326,38 @@ impl Sinks {
         });
     }
 
-    /// The current sinks, for producers. `has_forward`: one is that of `operations.forward_to`.
-    fn producers(&self, context: &Context, has_forward: bool) -> Producers {
-        let limit = |name: &str| format!("sinks.{name}.max_queue");
+    /// The current sinks, for producers.
+    fn producers(&self, context: &Context) -> Producers {
         let mut operations = None;
         let mut queues = EventQueues::new();
         let mut forwarded = None;
-        for (name, active) in &self.running {
-            let name = name.as_str();
+        for active in self.running.values() {
+            let limit = active.stats.limit_setting();
             match &active.sink {
                 RunningSink::Operations(sink) => {
                     forwarded = Some(&active.stats);
-                    let limit = match has_forward {
-                        true => "operations.forward_queue".to_owned(),
-                        false => limit(name),
-                    };
                     operations = Some(line_sink(sink.handle().clone(), limit));
                 }
                 RunningSink::Loki(sink) => {
                     let queues = queues.entry(EventKind::Event).or_default();
-                    queues.push((name, sink.handle().clone()));
+                    queues.push((limit, sink.handle().clone()));
                 }
                 RunningSink::OpenSearch(sink) => {
                     let queues = queues.entry(EventKind::Index).or_default();
-                    queues.push((name, sink.handle().clone()));
+                    queues.push((limit, sink.handle().clone()));
                 }
                 RunningSink::RemoteWrite(_) => {}
                 #[cfg(feature = "cql")]
                 RunningSink::Cql(sink) => {
                     let queues = queues.entry(EventKind::Raw).or_default();
-                    queues.push((name, sink.handle().clone()));
+                    queues.push((limit, sink.handle().clone()));
                 }
             }
         }
         context.telemetry.operations.forward_to(forwarded);
         let mut events = EventSinks::new(Arc::clone(&self.stamper));
         for (kind, sinks) in queues {
-            let limits: Vec<String> = sinks.iter().map(|(name, _)| limit(name)).collect();
-            let queues: Vec<_> = sinks.into_iter().map(|(_, queue)| queue).collect();
+            let (limits, queues): (Vec<_>, Vec<_>) = sinks.into_iter().unzip();
             let push = move |events| push_to_all(&queues, events);
             events.add(kind, limits.join(", "), Box::new(push));
         }
@@ -505,15 +504,25 @@ fn push_to_all(
 }
 
 /// The configured sinks by name, including that of `operations.forward_to`.
-fn all(config: &Config) -> impl Iterator<Item = (String, SinkConfig)> {
+fn all(config: &Config) -> impl Iterator<Item = (String, Configured)> {
     let forward = config.operations.forward_to.clone().map(|destination| {
         let sink = SinkConfig {
             settings: SinkSettings::Operations(operations::Settings { destination }),
             queue: operations::queue(config.operations.forward_queue),
         };
-        (FORWARD_NAME.to_owned(), sink)
+        let limit_setting = "operations.forward_queue".to_owned();
+        let configured = Configured {
+            sink,
+            limit_setting,
+        };
+        (FORWARD_NAME.to_owned(), configured)
     });
-    let configured = config.sinks.0.iter();
-    let configured = configured.map(|(name, sink)| (name.clone(), sink.clone()));
+    let configured = config.sinks.0.iter().map(|(name, sink)| {
+        let configured = Configured {
+            sink: sink.clone(),
+            limit_setting: format!("sinks.{name}.max_queue"),
+        };
+        (name.clone(), configured)
+    });
     forward.into_iter().chain(configured)
 }

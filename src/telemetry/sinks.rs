@@ -18,6 +18,8 @@ pub struct SinkStats {
     pub kind: &'static str,
     /// The limit of `queued`.
     pub max_queued: Gauge,
+    /// The name of the setting that is this limit.
+    limit_setting: Mutex<String>,
     /// Items by result: `ok` once delivered, or the reason they were dropped.
     pub items: ResultCounts,
     /// Bytes of the items that wait, including those being sent.
@@ -111,15 +113,33 @@ impl DropReason {
 
 impl SinkStats {
     /// Statistics of a sink that has sent nothing yet. Its queue holds at most
-    /// `max_queued` bytes.
-    pub fn new(name: &str, kind: &'static str, max_queued: usize) -> Self {
+    /// `max_queued` bytes, as `limit_setting` says.
+    pub fn new(
+        name: &str,
+        kind: &'static str,
+        max_queued: usize,
+        limit_setting: impl Into<String>,
+    ) -> Self {
         let stats = SinkStats {
             name: name.to_owned(),
             kind,
+            limit_setting: Mutex::new(limit_setting.into()),
             ..SinkStats::default()
         };
         stats.max_queued.set(max_queued);
         stats
+    }
+
+    /// The name of the setting that limits the queue.
+    pub fn limit_setting(&self) -> String {
+        let setting = self.limit_setting.lock();
+        setting.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the name of the setting that limits the queue.
+    pub fn set_limit_setting(&self, setting: String) {
+        let now = self.limit_setting.lock();
+        *now.unwrap_or_else(PoisonError::into_inner) = setting;
     }
 
     /// Records that an item was queued at `now`, if none waits yet.
@@ -155,7 +175,7 @@ impl SinkStats {
         health.last_error = Some((now, clip(problem)));
     }
 
-    /// Records that the other system refused items for good.
+    /// Records that the other system refused items permanently.
     pub fn note_refusal(&self, now: Now, problem: &str) {
         self.health_lock().last_error = Some((now, clip(problem)));
     }

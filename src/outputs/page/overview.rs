@@ -83,7 +83,7 @@ impl Page {
             span.when { " (" (mode) ")" }
         };
         let reloads = &telemetry.reloads;
-        let loaded = now.earlier((reloads.last_success() * 1e9) as u64);
+        let loaded = now.at_unix_nanos((reloads.last_success() * 1e9) as u64);
         let configuration = html! {
             "loaded " (show::ago(loaded, now))
             @if !reloads.last_succeeded() { span.bad { ", the last reload was refused" } }
@@ -199,7 +199,7 @@ impl Page {
                 used: sink.queued.value(),
                 limit: sink.max_queued.value(),
                 is_bytes: true,
-                setting: format!("sinks.{}.queue_bytes", sink.name),
+                setting: sink.limit_setting(),
             });
         }
         let part = |bound: &Bound| match bound.limit {

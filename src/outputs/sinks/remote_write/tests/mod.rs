@@ -97,7 +97,7 @@ impl Bench {
             store: Arc::clone(&store),
             own_metrics: None,
         };
-        let stats = Arc::new(SinkStats::new("to", "remote_write", 1 << 20));
+        let stats = Arc::new(SinkStats::new("to", "remote_write", 1 << 20, ""));
         let fallen_back = Arc::new(AtomicBool::new(false));
         let collector = Collector::new(settings, limits, source, stats, fallen_back, push);
         Bench {
