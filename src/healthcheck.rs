@@ -13,6 +13,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::clock;
 use crate::config::Config;
+use crate::http::listen::{LIFECYCLE, SCRAPES};
 use crate::http_client::tls::ClientTls;
 use crate::http_client::trust;
 use crate::net::tls::TlsSettings;
@@ -134,14 +135,13 @@ fn listener<'c>(
     config: &'c Config,
     shared: Option<&'c TlsSettings>,
 ) -> Result<(String, Asked<'c>, Option<&'c TlsSettings>), CheckError> {
-    const NEEDS_CERTIFICATE: &str = "every listener needs a certificate of the client: give lifecycle.listen an address of \
-         this machine without client_auth_type";
-    const UNKNOWN_PORT: &str =
-        "port 0 is chosen at each start, and cannot be asked: give lifecycle.listen a port";
+    const NEEDS_CERTIFICATE: &str = "every listener requires a client certificate (client_auth_type): give lifecycle.listen an \
+         address of this machine without client_auth_type";
+    const UNKNOWN_PORT: &str = "the port is 0, so the system chooses another one at each start: give lifecycle.listen a port";
     let mut why = UNKNOWN_PORT;
-    let checks = config.lifecycle.listen.named("lifecycle.listen");
+    let checks = config.lifecycle.listen.named(LIFECYCLE);
     let scrapes = &config.exporter.scrape_expose_endpoint;
-    for (setting, listener) in checks.chain(scrapes.named("exporter.scrape_expose_endpoint")) {
+    for (setting, listener) in checks.chain(scrapes.named(SCRAPES)) {
         let tls = match &listener.address {
             Listen::Tcp(_) => listener.tls.as_ref().or(shared),
             Listen::Unix(_) | Listen::Off => None,
@@ -276,7 +276,7 @@ mod tests {
             ),
             (
                 "[exporter]\nscrape_expose_endpoint = \"127.0.0.1:0\"\n",
-                "port 0 is chosen at each start, and cannot be asked: give lifecycle.listen a port",
+                "the port is 0, so the system chooses another one at each start: give lifecycle.listen a port",
             ),
         ] {
             let config = settle("test", text, []).unwrap().0;

@@ -29,6 +29,7 @@ pub mod record;
 
 // Helpers: decompression, redaction, reading of settings, changed files.
 pub mod coding;
+mod json;
 mod redact;
 pub mod settings;
 pub mod watched;

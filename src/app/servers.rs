@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::http::listen::HttpListener;
+use crate::http::listen::{HttpListener, LIFECYCLE, PUSHES, SCRAPES};
 use crate::http::router::{Route, Table};
 use crate::http::{self, Hosts, PushLocation, Server, WorkPools};
 use crate::net::accept::ListenerLimits;
@@ -16,10 +16,6 @@ use crate::net::{Balancers, MemoryBudget};
 use crate::security::{ListenerKind, Rules};
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
-
-const SCRAPES: &str = "exporter.scrape_expose_endpoint";
-const PUSHES: &str = "push.listen";
-const LIFECYCLE: &str = "lifecycle.listen";
 
 /// The HTTP listeners, and what they share.
 #[derive(Debug)]
@@ -66,11 +62,8 @@ impl Servers {
         rules: &Rules,
     ) -> Result<ReadyServers, Vec<BindError>> {
         let (scrapes, pushes) = (&config.exporter.scrape_expose_endpoint, &config.push.listen);
-        let same = |one: &HttpListener, other: &HttpListener| match &other.address {
-            Listen::Tcp(address) => one.address.is(address),
-            Listen::Unix(_) => one.address == other.address,
-            Listen::Off => false,
-        };
+        let same =
+            |one: &HttpListener, other: &HttpListener| one.address.is_shared_with(&other.address);
         let (mut all, mut accept_pushes) = (Vec::new(), Vec::new());
         for (item, scraped) in scrapes.named(SCRAPES) {
             all.extend(wanted(

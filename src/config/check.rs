@@ -10,7 +10,7 @@ use std::sync::Arc;
 use nix::unistd::{Group, User};
 
 use super::Config;
-use crate::http::listen::HttpListener;
+use crate::http::listen::{HttpListener, LIFECYCLE, PUSHES, SCRAPES};
 use crate::net::tls::{self, Protocols, TlsSettings};
 use crate::outputs::sinks::config::{SinkConfig, SinkSettings};
 use crate::security::Rules;
@@ -19,10 +19,6 @@ use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
 use crate::settings::value::Address;
-
-const SCRAPES: &str = "exporter.scrape_expose_endpoint";
-const PUSHES: &str = "push.listen";
-const LIFECYCLE: &str = "lifecycle.listen";
 
 /// Checks a configuration whose settings are valid one by one.
 pub fn check(config: &Config, faults: &Faults) {
@@ -64,7 +60,7 @@ fn listeners(config: &Config) -> Vec<(String, &Address)> {
     }
     for (setting, listener) in config.push.listen.named(PUSHES) {
         if let Listen::Tcp(address) = &listener.address
-            && scrape_listener(config, address).is_none()
+            && scrape_listener(config, &listener.address).is_none()
         {
             listeners.push((setting, address));
         }
@@ -80,17 +76,17 @@ fn listeners(config: &Config) -> Vec<(String, &Address)> {
     listeners
 }
 
-/// The scrape listener with the same address, if there is one.
-fn scrape_listener<'c>(config: &'c Config, address: &Address) -> Option<&'c HttpListener> {
+/// The scrape listener that also accepts these pushes, if there is one.
+fn scrape_listener<'c>(config: &'c Config, pushes: &Listen) -> Option<&'c HttpListener> {
     let mut scrapes = config.exporter.scrape_expose_endpoint.iter();
-    scrapes.find(|scrapes| scrapes.address.is(address))
+    scrapes.find(|scrapes| scrapes.address.is_shared_with(pushes))
 }
 
 /// Reports ports that serve scrapes and pushes, and have two `tls` tables that differ.
 fn shared_tls(config: &Config, faults: &Faults) {
     for (setting, pushes) in config.push.listen.named(PUSHES) {
         if let Listen::Tcp(address) = &pushes.address
-            && let Some(scrapes) = scrape_listener(config, address)
+            && let Some(scrapes) = scrape_listener(config, &pushes.address)
             && pushes.tls != scrapes.tls
             && let Some(place) = faults.place(&setting)
         {
@@ -117,9 +113,8 @@ fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
         }
     }
     for (setting, listener) in config.push.listen.named(PUSHES) {
-        let mut scrapes = config.exporter.scrape_expose_endpoint.iter();
         if let Listen::Unix(path) = &listener.address
-            && !scrapes.any(|scrapes| scrapes.address == listener.address)
+            && scrape_listener(config, &listener.address).is_none()
         {
             sockets.push((setting, path.clone()));
         }

@@ -36,10 +36,6 @@ use crate::telemetry::{FairnessStats, Limited};
 /// connection is closed.
 pub const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Bytes read at once from a sender with limits. Small reads bound the memory that messages
-/// beyond its rate take, and how far it can overdraw.
-pub const LIMITED_READ: usize = 16 << 10;
-
 /// Whether a sender that would have to pause for too long has sent everything. Then it
 /// needs no error reply.
 pub async fn has_ended(stream: &mut (impl AsyncRead + Unpin)) -> bool {

@@ -9,6 +9,15 @@ use crate::settings::document::Node;
 use crate::settings::listen::Listen;
 use crate::settings::reader::Item;
 
+/// The setting of listeners for scrapes.
+pub const SCRAPES: &str = "exporter.scrape_expose_endpoint";
+
+/// The setting of listeners for pushes.
+pub const PUSHES: &str = "push.listen";
+
+/// The setting of listeners for health checks and own metrics.
+pub const LIFECYCLE: &str = "lifecycle.listen";
+
 /// An HTTP listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HttpListener {

@@ -1,6 +1,7 @@
 //! The error of admission.
 
 use crate::coding::CodingError;
+use crate::json;
 use crate::reason::Reason;
 use crate::store::{self, BatchRejection};
 use crate::telemetry::clip;
@@ -37,11 +38,7 @@ impl Rejection {
     /// A body that is not the `expected` JSON.
     pub fn invalid_json(expected: &str, error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
-        let error = error.to_string();
-        // serde_json ends its message with the position.
-        let cause = error
-            .rsplit_once(" at line ")
-            .map_or(&*error, |(cause, _)| cause);
+        let cause = json::cause(error);
         let message = format!("the body, line {line}, column {column}: {expected}: {cause}");
         Rejection::new(Reason::Malformed, &message).at(line, Some(column))
     }

@@ -20,6 +20,18 @@ pub fn anchored(translated: &str) -> String {
     format!("^(?s:{translated})$")
 }
 
+/// Why a pattern cannot be used: it is invalid, or `too_big` to compile.
+pub fn explain(pattern: &str, error: &regex::Error, too_big: impl FnOnce() -> String) -> String {
+    if matches!(error, regex::Error::CompiledTooBig(_)) {
+        return too_big();
+    }
+    // The last line has the cause; those before it quote the pattern.
+    let error = error.to_string();
+    let cause = error.lines().last().unwrap_or_default();
+    let cause = cause.strip_prefix("error: ").unwrap_or(cause);
+    format!("{pattern:?} is not a valid regular expression: {cause}")
+}
+
 /// Translates an expression. What is not valid in Go stays invalid.
 pub fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);

@@ -80,16 +80,10 @@ impl Pattern {
             return Ok(Pattern::Prefix(Box::from(begin)));
         }
         let build = |text: &str, size: usize| RegexBuilder::new(text).size_limit(size).build();
-        let describe = |error: regex::Error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                format!("{text:?} takes more than {MAX_COMPILED_SIZE} bytes of memory")
-            }
-            error => {
-                let error = error.to_string();
-                let cause = error.lines().last().unwrap_or_default();
-                let cause = cause.strip_prefix("error: ").unwrap_or(cause);
-                format!("{text:?} is not a valid regular expression: {cause}")
-            }
+        let describe = |error| {
+            let too_big =
+                || format!("{text:?} takes more than {MAX_COMPILED_SIZE} bytes of memory");
+            go_syntax::explain(text, &error, too_big)
         };
         let translated = go_syntax::translate(text);
         // It must be valid by itself: `a)|(b` would become valid within the brackets of

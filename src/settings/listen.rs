@@ -26,6 +26,15 @@ impl Listen {
     pub fn is(&self, other: &Address) -> bool {
         matches!(self, Listen::Tcp(address) if address == other && address.port != 0)
     }
+
+    /// Whether one listener serves both: the same port, or the same Unix socket.
+    pub fn is_shared_with(&self, other: &Listen) -> bool {
+        match other {
+            Listen::Tcp(address) => self.is(address),
+            Listen::Unix(_) => self == other,
+            Listen::Off => false,
+        }
+    }
 }
 
 impl Serialize for Listen {

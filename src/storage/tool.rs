@@ -19,6 +19,7 @@ use super::error::{DiskProblem, OpenError, ReadError, WriteError};
 use super::readable::ReadableForm;
 use super::setup::starts;
 use crate::exposition::counted;
+use crate::json;
 use crate::record::Record;
 use crate::store::export::{RecordKey, Stored};
 
@@ -284,15 +285,9 @@ fn encoded(json: &Value) -> Result<Vec<u8>, String> {
 pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, String> {
     let parsed = serde_json::from_str(line);
     let Line { key, value, base64 } = parsed.map_err(|problem| {
-        let text = problem.to_string();
         // The caller adds the line number.
-        let what = text
-            .rsplit_once(" at line ")
-            .map_or(&*text, |(what, _)| what);
-        format!(
-            "not a record of an export: {what}, at column {}",
-            problem.column()
-        )
+        let (cause, column) = (json::cause(&problem), problem.column());
+        format!("not a record of an export: {cause}, at column {column}")
     })?;
     if key.is_empty() {
         return Err("the key is empty".to_owned());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 28] = [
+const MAY_IMPORT: [(&str, &[&str]); 29] = [
     ("clock", &[]),
     ("live", &[]),
     ("peer", &[]),
@@ -16,6 +16,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("coding", &["reason"]),
     ("redact", &[]),
     ("watched", &[]),
+    ("json", &[]),
     ("yaml", &[]),
     ("event", &["clock"]),
     ("settings", &["redact"]),
@@ -68,6 +69,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
         &[
             "clock",
             "exposition",
+            "json",
             "record",
             "settings",
             "store",
@@ -81,6 +83,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "coding",
             "exposition",
             "fairness",
+            "json",
             "reason",
             "record",
             "registry",
@@ -140,6 +143,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "http",
             "http_client",
             "ingest",
+            "json",
             "live",
             "metric_data_capnp",
             "net",

@@ -97,7 +97,7 @@ fn it_asks_over_a_unix_socket_and_over_tls() {
     let (code, printed) = check(&listen(&proxy.http, &strict), &[]);
     assert_eq!(code, 1);
     assert!(
-        printed.starts_with("every listener needs a certificate of the client: "),
+        printed.starts_with("every listener requires a client certificate (client_auth_type): "),
         "{printed}"
     );
 }

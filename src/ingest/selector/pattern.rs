@@ -83,16 +83,14 @@ impl Pattern {
                 .dfa_size_limit(max_size.saturating_mul(CACHE_FACTOR))
                 .build()
         };
-        let describe = |error: regex::Error| match error {
-            regex::Error::CompiledTooBig(_) => format!(
-                "the regular expression {pattern:?} takes too much memory, alone or with the \
-                 others in the request"
-            ),
-            error => {
-                let error = error.to_string();
-                let cause = error.lines().last().unwrap_or_default();
-                format!("{pattern:?} is not a valid regular expression: {cause}")
-            }
+        let describe = |error| {
+            let too_big = || {
+                format!(
+                    "the regular expression {pattern:?} takes too much memory, alone or with the \
+                     others in the request"
+                )
+            };
+            go_syntax::explain(pattern, &error, too_big)
         };
         let translated = go_syntax::translate(pattern);
         // The pattern must be valid by itself: `a)|(b` would become valid within the

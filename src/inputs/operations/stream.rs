@@ -29,9 +29,9 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 /// The number of bytes read at once. All connections of a thread share one buffer.
 const READ_SIZE: usize = 64 * 1024;
 
-/// The number of bytes read at once from a sender with limits. It is small, since all
-/// messages in them pass before the sender has to wait.
-const SMALL_READ_SIZE: usize = 4 * 1024;
+/// The number of bytes read at once from a sender with limits. It is small, since all messages of
+/// one read pass before the sender has to wait.
+const LIMITED_READ: usize = 4 * 1024;
 
 /// The limit on answers that wait to be written, in bytes. A sender that does not read them
 /// gets no more answers; its messages are still processed.
@@ -278,7 +278,7 @@ impl Session<'_> {
         poll_fn(|cx| {
             self.poll_write_answers(stream, cx);
             let size = match self.account.is_limited() {
-                true => SMALL_READ_SIZE,
+                true => LIMITED_READ,
                 false => READ_SIZE,
             };
             BUFFER.with_borrow_mut(|buffer| {

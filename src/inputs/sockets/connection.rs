@@ -18,7 +18,7 @@ use super::config::Format;
 use super::inbox::{Inbox, InboxLimits, Next};
 use super::service::{Author, Service};
 use crate::clock;
-use crate::fairness::{Account, Excess, LIMITED_READ, has_ended};
+use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
 use crate::net::{
     Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
@@ -31,6 +31,10 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// The size of the read buffer, in bytes. Each thread has one for all its connections.
 const READ_SIZE: usize = 256 * 1024;
+
+/// The number of bytes read at once from a sender with limits. Small reads bound the memory that
+/// messages beyond its rate take, and how far it can overdraw.
+const LIMITED_READ: usize = 16 * 1024;
 
 /// The interval at which connections check whether a large write still holds the store.
 const BUSY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
@@ -254,7 +258,7 @@ impl Session {
                 sender_log::internal_error(format_args!(
                     "cannot process a message of {peer}: {error}"
                 ));
-                let message = "the message cannot be processed; the log says why";
+                let message = "the message cannot be processed; the log has the cause";
                 Err(MessageError::new(Reason::Closed, message))
             })?;
             self.inbox.note_stored();

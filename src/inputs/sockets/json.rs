@@ -14,6 +14,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use super::{Message, MessageError};
 use crate::exposition::Text;
+use crate::json;
 use crate::reason::Reason;
 
 /// Finds the end of a document.
@@ -167,17 +168,12 @@ fn position(document: &[u8], offset: usize) -> (usize, usize) {
 }
 
 fn explain(problem: &serde_json::Error) -> MessageError {
-    // Drop the position from the end of the message, since the error has a field for it.
-    let full = problem.to_string();
-    let message = full
-        .rsplit_once(" at line ")
-        .map_or(full.as_str(), |(message, _)| message);
     let reason = if problem.is_eof() {
         Reason::Truncated
     } else {
         Reason::Malformed
     };
-    MessageError::new(reason, message).at(problem.line(), problem.column())
+    MessageError::new(reason, json::cause(problem)).at(problem.line(), problem.column())
 }
 
 /// Visits the object of a document.

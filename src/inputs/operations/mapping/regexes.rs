@@ -45,16 +45,9 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     let regex = RegexBuilder::new(&translated)
         .size_limit(MAX_COMPILED_SIZE)
         .build();
-    regex.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => {
-            format!("{pattern:?} takes more than {MAX_COMPILED_SIZE} bytes of memory")
-        }
-        error => {
-            let error = error.to_string();
-            let cause = error.lines().last().unwrap_or_default();
-            let cause = cause.strip_prefix("error: ").unwrap_or(cause);
-            format!("{pattern:?} is not a valid regular expression: {cause}")
-        }
+    regex.map_err(|error| {
+        let too_big = || format!("{pattern:?} takes more than {MAX_COMPILED_SIZE} bytes of memory");
+        go_syntax::explain(pattern, &error, too_big)
     })
 }
 
