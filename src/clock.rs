@@ -44,10 +44,10 @@ impl Now {
             })
     }
 
-    /// The time whose wall clock showed `nanos` since 1970, seen from `self`. It is on
-    /// the monotonic clock too, but never later than `self`.
+    /// The time at which the wall clock showed `nanos` since 1970. Its tick is as long before
+    /// that of `self` as the wall clock says, and never later.
     #[must_use]
-    pub fn earlier(self, nanos: u64) -> Self {
+    pub fn at_unix_nanos(self, nanos: u64) -> Self {
         let passed = Duration::from_nanos(self.unix_nanos().saturating_sub(nanos));
         Now {
             wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos),
@@ -55,7 +55,7 @@ impl Now {
         }
     }
 
-    /// An earlier time on the monotonic clock, on both clocks.
+    /// The time of an earlier `tick`, with the wall time of that moment as seen from `self`.
     #[must_use]
     pub fn at_tick(self, tick: Instant) -> Self {
         let passed = self.tick.saturating_duration_since(tick);

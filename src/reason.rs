@@ -111,8 +111,8 @@ reasons! {
     ShareExceeded "share_exceeded" "the sender's share of memory is used up" false;
     /// The media type or content coding of the body is not supported.
     UnsupportedMedia "unsupported_media" "the Content-Type or Content-Encoding is not supported" true;
-    /// All memory for unfinished messages is in use.
-    NoBuffer "no_buffer" "the memory for unfinished messages is used up" false;
+    /// All memory for unfinished messages is in use, or the queue of a sink is full.
+    NoBuffer "no_buffer" "the memory or the queue for it is full" false;
     /// The message or response did not arrive in time.
     Timeout "timeout" "timed out" false;
     /// The stream ended inside a message.
@@ -124,18 +124,18 @@ reasons! {
     /// The host name of a target cannot be resolved.
     Dns "dns" "the host name cannot be resolved" true;
     /// A connection to a target cannot be established.
-    Connect "connect" "the connection was refused" false;
+    Connect "connect" "the connection cannot be established" false;
     /// The TLS handshake with a target failed.
     Tls "tls" "the TLS handshake failed" false;
     /// A target answered with a status other than 200.
     Status "status" "the status is not 200" false;
     /// A target redirected too often, or to an address that is not followed.
-    Redirect "redirect" "too many redirects" false;
-    /// A file that a poll needs cannot be read.
-    BadSetting "bad_setting" "a configured file cannot be read" false;
+    Redirect "redirect" "too many redirects, or one that is not followed" false;
+    /// A file that a poll needs cannot be read, or a URL cannot be requested.
+    BadSetting "bad_setting" "a setting or its file cannot be used" false;
     /// The response of a target breaks HTTP.
     Protocol "protocol" "the answer breaks HTTP" false;
-    /// The system that a sink sends to refused an item for good.
+    /// The system that a sink sends to refused an item permanently.
     Refused "refused" "the other system refused it" true;
     /// The change cannot be stored, and must be before it is acknowledged.
     NotStored "not_stored" "the change cannot be stored" false;

@@ -22,16 +22,17 @@ use crate::outputs::profile::CpuProfile;
 use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
 
-/// Inputs over HTTP that keep state across reloads.
+/// State of routes that outlives a reload.
 #[derive(Debug)]
 pub struct Stateful {
+    /// The kept webhooks.
     webhooks: Arc<Webhooks>,
     /// The key for tokens in pages.
     token_key: Arc<TokenKey>,
 }
 
 impl Stateful {
-    /// Creates the inputs, and restores their stored state.
+    /// Creates the state, and restores the webhooks that are stored.
     pub fn new(config: &Config, context: &Context) -> Self {
         Stateful {
             webhooks: Webhooks::new(&config.push.webhooks, context),

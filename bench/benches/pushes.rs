@@ -17,7 +17,7 @@ use bytes::Bytes;
 use exporter_proxy::clock::Now;
 use exporter_proxy::config::Config;
 use exporter_proxy::ingest::{Admission, Body, Group};
-use exporter_proxy::inputs::push::{Groups, Method, Sender};
+use exporter_proxy::inputs::push::{Groups, Method, PushSender};
 use exporter_proxy::peer::Origin;
 use exporter_proxy::registry;
 use exporter_proxy::store::{Store, StoreLimits};
@@ -128,7 +128,7 @@ impl Pushes {
 
     /// Pushes to every group once.
     fn push(&mut self) {
-        let sender = Sender {
+        let sender = PushSender {
             origin: Origin::default(),
             ttl: None,
         };

@@ -15,7 +15,7 @@ use exporter_proxy::config::{self, Config};
 use exporter_proxy::exposition::Text;
 use exporter_proxy::ingest::shaping::Shapes;
 use exporter_proxy::ingest::{Admission, Body, Group};
-use exporter_proxy::inputs::push::{Groups, Method, Sender};
+use exporter_proxy::inputs::push::{Groups, Method, PushSender};
 use exporter_proxy::peer::Origin;
 use exporter_proxy::registry::RegistryLimits;
 use exporter_proxy::store::{Producer, SectionId, Store, StoreLimits};
@@ -191,7 +191,7 @@ impl Pushes {
     }
 
     fn push(&mut self) {
-        let sender = Sender {
+        let sender = PushSender {
             origin: Origin::default(),
             ttl: None,
         };

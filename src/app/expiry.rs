@@ -1,5 +1,5 @@
-//! Withdraws sections and aggregated series whose time is up, whether or not anyone
-//! scrapes.
+//! The task that runs each second: withdraws sections and aggregated series whose time is up,
+//! whether or not anyone scrapes, and writes how many log lines were suppressed.
 
 use std::time::Duration;
 

@@ -5,8 +5,10 @@
 //!   the lists of the program's parts.
 //! - [`servers`]: the HTTP listeners.
 //! - [`reload`]: changes the parts while they run.
-//! - [`expiry`]: withdraws what has expired.
+//! - [`expiry`]: withdraws what has expired, and reports suppressed log lines.
 //! - [`inspector`]: reads verbatim texts in the background.
+//! - [`limits`]: the limits of the store, and those that metrics show.
+//! - `profiling`: records and sends CPU profiles, with the feature `profiling`.
 
 mod core;
 mod expiry;
@@ -185,7 +187,7 @@ impl App {
     }
 
     /// Serves until `stop` completes, then lets work in progress finish.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let live = self.reloader.config();
         self.ready.announce(&live.load());
         for input in &self.inputs {
@@ -193,6 +195,7 @@ impl App {
         }
         let more = self.inputs.iter().map(|input| input.connections()).sum();
         raise_file_limit(&self.ready, more);
+        self.reloader.set_more_connections(more);
         log::info!("ready");
         let context = self.context.clone();
         self.start();

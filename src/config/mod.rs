@@ -1,9 +1,9 @@
 //! The configuration.
 //!
-//! [`load`] reads a TOML file and environment variables into one [document], reads every
-//! setting from it by key and type, and returns either a [`Config`] or all errors, each
-//! with `file:line:column`. Every setting has a default. No other module reads the
-//! environment or the file.
+//! [`load`] reads a TOML file into a [document], overlays the environment variables that the
+//! caller passes, reads every setting by key and type, and returns either a [`Config`] or all
+//! errors, each with `file:line:column`. Every setting has a default. Other modules read only
+//! variables of the system: `NO_PROXY`, `HOSTNAME`, `XDG_RUNTIME_DIR`, `TMPDIR`.
 
 mod check;
 mod exporter;

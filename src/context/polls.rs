@@ -17,9 +17,9 @@ pub const MAX_REQUESTED_POLLS: usize = 100;
 /// How a poll ended.
 pub type PollResult = Result<(), Reason>;
 
-/// A request for a poll: takes the result, and is dropped if there is none. All who want a poll
-/// while one waits or runs share it. It has no deadline: the poll has the time limit of its target,
-/// so that a reader with little time does not make it fail for others.
+/// A request for a poll: takes the result, and is dropped if there is none. Requests share a poll
+/// that waits or runs. It has no deadline of its own: the time limit of the target applies, so that
+/// a reader with little time does not make the poll fail for others.
 pub type PollRequest = watch::Sender<Option<PollResult>>;
 
 /// A permit for a poll on request. Dropping it lets another one begin.

@@ -42,7 +42,7 @@ pub async fn answer(
         // A reverse proxy is not limited to the share of one client.
         progress.set_client(Sender::from(caller.peer));
     }
-    let origins = server.origins();
+    let origins = server.cors_origins();
     let preflight = cors::is_preflight(origins, &head.method, &head.headers);
     let found = match server.front.enter(&mut head) {
         true => server.table.find(&head, preflight),
@@ -93,7 +93,7 @@ async fn handle(
         Err(no_route) => return (name, false, not_found(server, *no_route, request)),
     };
     if matched.resource.answers_preflight()
-        && let Some(reply) = cors::preflight(server.origins(), &method, request.headers())
+        && let Some(reply) = cors::preflight(server.cors_origins(), &method, request.headers())
     {
         return (PREFLIGHT, false, reply);
     }

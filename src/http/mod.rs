@@ -134,8 +134,9 @@ impl PushLocation {
 }
 
 impl Server {
-    /// Origins whose pages may change something on this listener.
-    fn origins(&self) -> &[String] {
+    /// Origins that get CORS headers on this listener: `push.cors_origins` where pushes are
+    /// accepted, otherwise none.
+    fn cors_origins(&self) -> &[String] {
         match self.accepts_pushes {
             true => &self.requests.cors_origins,
             false => &[],

@@ -14,7 +14,7 @@ use crate::exposition::{
     protobuf, write_label_value,
 };
 use crate::reason::Reason;
-use crate::store::MemoryBudget;
+use crate::store::MemoryLeft;
 
 /// A decompressed body and its media type.
 #[derive(Debug, Clone, Copy)]
@@ -99,9 +99,7 @@ impl Admission {
             PushTimestamps::Strip | PushTimestamps::Keep => TimestampPolicy::Strip,
         };
         let shaping = Shaping::of_input(&self.shapes.list, Input::Aggregate, listener);
-        self.families_with(group, body, (timestamps, shaping), || {
-            MemoryBudget::UNLIMITED
-        })
+        self.families_with(group, body, (timestamps, shaping), || MemoryLeft::UNLIMITED)
     }
 
     /// Like [`Admission::families`], for a push to a group, with a budget as for
@@ -115,7 +113,7 @@ impl Admission {
         group: &Group,
         body: Body<'_>,
         listener: Option<&str>,
-        budget: impl FnOnce() -> MemoryBudget,
+        budget: impl FnOnce() -> MemoryLeft,
     ) -> Result<Vec<FamilyText>, Rejection> {
         let timestamps = match self.aggregation.timestamps {
             PushTimestamps::Reject => TimestampPolicy::Refuse,
@@ -138,7 +136,7 @@ impl Admission {
         group: &Group,
         body: Body<'_>,
         (timestamps, shaping): (TimestampPolicy, Shaping<'_>),
-        budget: impl FnOnce() -> MemoryBudget,
+        budget: impl FnOnce() -> MemoryLeft,
     ) -> Result<Vec<FamilyText>, Rejection> {
         let media_type = MediaType::parse(body.content_type)?;
         let bytes = body.bytes;
@@ -202,7 +200,7 @@ impl Admission {
         &self,
         group: &Group,
         min_size: usize,
-        budget: MemoryBudget,
+        budget: MemoryLeft,
     ) -> Result<(), Rejection> {
         let limit = self.exposition.max_text;
         if min_size > limit {

@@ -189,7 +189,7 @@ impl Persistent for IdempotencyKeys {
         stored.each(&mut |key, value| {
             let (name, fingerprint, used) =
                 decode(&key, &value).ok_or_else(|| ReadError::of_key(&key))?;
-            found.push((now.earlier(used), Arc::from(name), fingerprint));
+            found.push((now.at_unix_nanos(used), Arc::from(name), fingerprint));
             Ok(())
         })?;
         found.sort_by_key(|(used, ..)| used.tick);

@@ -173,7 +173,7 @@ fn text_limits(config: &Exposition) -> TextLimits {
 
 /// The message for a reserved name.
 fn reserved_name(name: &str) -> String {
-    format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)")
+    format!("{name} is reserved for the proxy's own metrics (exporter.own_metrics)")
 }
 
 /// The rejection of a family that can be parsed but not stored in its group.

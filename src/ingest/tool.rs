@@ -8,11 +8,11 @@ use super::shaping::{SenderLabels, Shaping, lenient};
 use super::{Admission, Body, Group};
 use crate::exposition::{ParseError, SampleLabels, Text, detect_format};
 use crate::relabel::tool;
-use crate::store::{MemoryBudget, SectionId};
+use crate::store::{MemoryLeft, SectionId};
 
 /// The sender of a text.
 #[derive(Debug)]
-pub enum Sender {
+pub enum ShownSender {
     /// An app.
     App(SectionId),
     /// A target, with the labels that its samples get first.
@@ -31,7 +31,7 @@ impl Admission {
     /// The result cannot be written; or tolerant reading rejects the text as a whole.
     pub fn show_shaping(
         &self,
-        sender: &Sender,
+        sender: &ShownSender,
         listener: Option<&str>,
         text: &str,
         out: &mut impl Write,
@@ -39,18 +39,18 @@ impl Admission {
         let shapes = &self.shapes.list;
         let none = SampleLabels::default();
         let (shaping, group): (_, Vec<(&str, &str)>) = match sender {
-            Sender::App(id) | Sender::Target(id, _) => {
+            ShownSender::App(id) | ShownSender::Target(id, _) => {
                 (Shaping::of_section(shapes, id, listener), Vec::new())
             }
-            Sender::Group(group) => {
+            ShownSender::Group(group) => {
                 let shaping = Shaping::of_group(shapes, group, listener);
                 (shaping, group.pairs().collect())
             }
         };
         let labels = match sender {
-            Sender::App(_) => SenderLabels::Target(&none),
-            Sender::Target(_, labels) => SenderLabels::Target(labels),
-            Sender::Group(_) => SenderLabels::Group(&group),
+            ShownSender::App(_) => SenderLabels::Target(&none),
+            ShownSender::Target(_, labels) => SenderLabels::Target(labels),
+            ShownSender::Group(_) => SenderLabels::Group(&group),
         };
         let stages = shaping.stages(shapes, labels);
         if !shaping.is_lenient() {
@@ -61,21 +61,21 @@ impl Admission {
         let format = detect_format(&text);
         tool::show(&stages, format, &mut text.as_bytes(), out)?;
         let admitted = match (sender, listener) {
-            (Sender::App(id), Some(listener)) => {
+            (ShownSender::App(id), Some(listener)) => {
                 let admitted = self.admit_from(listener, id, Text::new(&text));
                 admitted.map(drop)
             }
-            (Sender::App(id), None) => self.admit(id, Text::new(&text), None).map(drop),
-            (Sender::Target(id, labels), _) => {
+            (ShownSender::App(id), None) => self.admit(id, Text::new(&text), None).map(drop),
+            (ShownSender::Target(id, labels), _) => {
                 let admitted = self.admit_with(labels, id, Text::new(&text), None, None);
                 admitted.map(drop)
             }
-            (Sender::Group(group), _) => {
+            (ShownSender::Group(group), _) => {
                 let body = Body {
                     content_type: "",
                     bytes: &Bytes::copy_from_slice(text.as_bytes()),
                 };
-                let unlimited = || MemoryBudget::UNLIMITED;
+                let unlimited = || MemoryLeft::UNLIMITED;
                 let families = self.group_families(group, body, listener, unlimited);
                 families.map(drop)
             }

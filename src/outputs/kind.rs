@@ -33,6 +33,6 @@ fn of_word(word: &str, known: &[Producer]) -> Result<Producer, String> {
     let found = known.iter().find(|it| it.as_str() == word);
     found.copied().ok_or_else(|| {
         let words: Vec<&str> = known.iter().map(|it| it.as_str()).collect();
-        format!("kind is one of {}, not {word:?}", words.join(", "))
+        format!("kind must be one of {}, not {word:?}", words.join(", "))
     })
 }

@@ -165,11 +165,6 @@ impl Rules {
         })
     }
 
-    /// Whether everyone has every role, so that nothing is checked.
-    pub fn are_open(&self) -> bool {
-        self.users.is_empty() && self.entries.is_empty()
-    }
-
     /// Whether any entry gives a role. If none does, users have it, or everyone.
     fn has_entry(&self, role: Role) -> bool {
         self.entries.iter().any(|entry| entry.roles.contains(&role))

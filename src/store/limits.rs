@@ -51,16 +51,16 @@ impl ShareLimits {
 
 /// The memory that a section may take; see [`StoreLimits::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryBudget {
+pub struct MemoryLeft {
     /// Bytes that are not taken by others.
     pub left: usize,
     /// The limit, in bytes, for messages.
     pub limit: usize,
 }
 
-impl MemoryBudget {
+impl MemoryLeft {
     /// A budget that bounds nothing.
-    pub const UNLIMITED: MemoryBudget = MemoryBudget {
+    pub const UNLIMITED: MemoryLeft = MemoryLeft {
         left: usize::MAX,
         limit: usize::MAX,
     };

@@ -75,7 +75,7 @@ mod tests;
 pub use crate::registry::FamilySummary;
 pub use aggregated::operate::AggregatedTotals;
 pub use inspect::inspection::{InspectionReport, InspectionRules, InspectionTotals};
-pub use limits::{MemoryBudget, ShareLimits, StoreLimits};
+pub use limits::{MemoryLeft, ShareLimits, StoreLimits};
 pub use pages::deflate::Deflate;
 pub use rejection::{BatchRejection, Rejection, ShareOf};
 pub use sections::failures::FailureRun;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::exposition::{Escaping, Text, hash_series, sample_lines};
-use crate::store::limits::MemoryBudget;
+use crate::store::limits::MemoryLeft;
 use crate::store::protobuf::Messages;
 use crate::store::sections::failures::FailureRun;
 use crate::store::sections::listing::{ShownFamily, StoreTotals};
@@ -135,11 +135,11 @@ impl Store {
     }
 
     /// The memory that this section may take.
-    pub fn memory_budget(&self, id: &SectionId) -> MemoryBudget {
+    pub fn memory_budget(&self, id: &SectionId) -> MemoryLeft {
         let limit = self.limits().bytes;
         let sections = self.read();
         let others = sections.weight - sections.weight_of(id);
-        MemoryBudget {
+        MemoryLeft {
             left: limit.saturating_sub(others),
             limit,
         }

@@ -82,11 +82,11 @@ fn kind_chooses_among_sections_of_one_name() {
     for (path, problem) in [
         (
             "/apps/x?kind=job",
-            "kind is one of app, target, group, not \"job\"\n",
+            "kind must be one of app, target, group, not \"job\"\n",
         ),
         (
             "/metrics?app=x&kind=group",
-            "kind is one of app, target, not \"group\"\n",
+            "kind must be one of app, target, not \"group\"\n",
         ),
         (
             "/metrics?kind=app",

@@ -181,7 +181,7 @@ fn rejections_are_answered_with_their_place_counted_and_logged() {
             "job/x",
             "# TYPE taken gauge\ntaken{job=\"y\"} 1\n# TYPE taken_sum summary\ntaken_sum_sum 1\n# TYPE exporter_proxy_apps gauge\nexporter_proxy_apps 1\n",
             400,
-            "name of the proxy's own",
+            "reserved for the proxy's own",
             "reserved_name",
         ),
         (

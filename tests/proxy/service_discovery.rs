@@ -99,7 +99,7 @@ fn each_app_target_and_group_is_a_target_of_its_own() {
     assert_eq!(some.len(), 3);
     assert!(some.iter().all(|(name, _)| name != "a target"));
     let answer = proxy.get("/api/v1/sd?kind=job");
-    let error = "kind is one of app, target, group, not \"job\"";
+    let error = "kind must be one of app, target, group, not \"job\"";
     assert_eq!(
         (answer.status, &answer.json()["error"]),
         (400, &json!(error))

@@ -71,7 +71,7 @@ const GUARANTEES: [(&str, &[&str]); 15] = [
         ],
     ),
     (
-        "the other system refuses an item for good",
+        "the other system refuses an item permanently",
         &["a_refused_event_is_counted_and_does_not_spoil_others"],
     ),
     (

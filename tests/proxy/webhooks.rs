@@ -135,11 +135,11 @@ fn what_came_is_listed_and_counted() {
     }
     let answer = proxy.push_with("GET", "/webhooks?kind=mail", &[], "");
     assert_eq!(answer.status, 400);
-    let problem = "kind is one of webhook, slack, pagerduty, not \"mail\"\n";
+    let problem = "kind must be one of webhook, slack, pagerduty, not \"mail\"\n";
     assert_eq!(answer.text(), problem);
     let answer = proxy.push_with("GET", "/webhooks?status=bogus", &[], "");
     assert_eq!(answer.status, 400);
-    let problem = "status is one of firing, acknowledged, resolved, unknown, not \"bogus\"\n";
+    let problem = "status must be one of firing, acknowledged, resolved, unknown, not \"bogus\"\n";
     assert_eq!(answer.text(), problem);
 
     let table = proxy.push_with("GET", "/webhooks", &[], "").text();

@@ -46,6 +46,8 @@ pub(super) struct Reloader {
     parts: Parts,
     requests: mpsc::Receiver<ReloadRequest>,
     source: Option<Source>,
+    /// Connections of inputs from another crate.
+    more_connections: usize,
 }
 
 /// Why a reload is refused.
@@ -82,7 +84,13 @@ impl Reloader {
             parts,
             requests,
             source: None,
+            more_connections: 0,
         }
+    }
+
+    /// Sets the number of connections of inputs from another crate.
+    pub fn set_more_connections(&mut self, count: usize) {
+        self.more_connections = count;
     }
 
     /// Sets where a reload takes the configuration from.
@@ -217,7 +225,7 @@ impl Reloader {
         let ready = self.parts.prepare(&config, &rules).await;
         let ready = ready.map_err(ReloadError::Start)?;
         ready.announce(&config);
-        raise_file_limit(&ready, 0);
+        raise_file_limit(&ready, self.more_connections);
         // From here on, nothing fails.
         self.context = core::apply(&self.context, &config, &self.config.load(), rules);
         self.parts.apply(ready, &config, &self.context);

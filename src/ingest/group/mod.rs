@@ -26,6 +26,9 @@ pub struct Group {
 /// Maximum number of labels of one group.
 const MAX_LABELS: usize = 64;
 
+/// The message about a path that names no group.
+pub const NO_JOB: &str = "a push goes to /metrics/job/<job>";
+
 /// The suffix of a label name whose value is base64, for values that a path cannot
 /// hold.
 const BASE64_SUFFIX: &str = "@base64";
@@ -51,7 +54,7 @@ impl Group {
         let first = segments.next().unwrap_or_default();
         let (first, encoded) = parse_name(first)?;
         if first != "job" || segments.peek().is_none() {
-            return Err(reject("a push goes to /metrics/job/<job>"));
+            return Err(reject(NO_JOB));
         }
         let job = parse_value("job", segments.next().unwrap_or_default(), encoded)?;
         if job.is_empty() {

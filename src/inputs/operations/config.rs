@@ -95,7 +95,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
     /// Labels to add to every series. They override the file's labels, and both override
-    /// the sender's.
+    /// the sender's, except those of forwarded operations.
     pub extra_labels: BTreeMap<String, String>,
 }
 

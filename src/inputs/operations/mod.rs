@@ -9,7 +9,7 @@
 //! 4. [`translate`] turns it into changes of aggregated families, with labels from
 //!    [`labels`], bucket bounds from [`buckets`], and the rules of [`mapping`] for
 //!    StatsD lines;
-//! 5. [`known_lines`] spares most StatsD lines the steps 3 and 4;
+//! 5. [`known_lines`] lets most StatsD lines skip steps 3 and 4;
 //! 6. [`batcher`] applies the changes in batches. If a batch is rejected, it applies
 //!    each message alone, so that a bad message does not affect the others.
 //!

@@ -185,7 +185,7 @@ fn decode(value: &[u8], now: Now) -> Option<(SeriesKey, Set)> {
     let labels = LabelText::from_escaped(pairs).ok()?;
     let set = Set {
         values: record.values.into_iter().collect(),
-        updated: now.earlier(record.updated),
+        updated: now.at_unix_nanos(record.updated),
     };
     Some(((Arc::from(record.family), labels), set))
 }

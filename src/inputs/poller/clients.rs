@@ -121,9 +121,9 @@ impl Clients {
         Ok(client)
     }
 
-    /// Closes all kept connections as soon as they are idle. Direct connections, whose
-    /// address cannot change, are closed only if they have not been used, and so is memory
-    /// of responses freed.
+    /// Closes all kept connections as soon as they are idle. Closes direct connections, whose
+    /// address cannot change, and frees memory of responses, only if they have not been used
+    /// for [`MAX_CONNECTION_AGE`].
     pub fn renew(&self) {
         self.direct.close_unused(MAX_CONNECTION_AGE);
         kept::drop_unused(MAX_CONNECTION_AGE);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::replace::Groups;
-use super::{Method, Sender};
+use super::{Method, PushSender};
 use crate::clock::Now;
 use crate::exposition::FamilyText;
 use crate::ingest::bounds::check_group;
@@ -162,7 +162,7 @@ impl BatchReader<'_> {
         let ttl = entry
             .ttl
             .map(|ttl| parse_ttl(&ttl).map_err(|it| at(Reason::BadParameter, &it)));
-        let sender = Sender {
+        let sender = PushSender {
             origin: self.origin.clone(),
             ttl: ttl.transpose()?,
         };

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use super::replace::{Groups, Method, Sender};
+use super::replace::{Groups, Method, PushSender};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::http::reply::{self, Reply};
@@ -18,15 +18,13 @@ use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Condition, Errors, Role, Ro
 use crate::http::work;
 use crate::ingest::bounds::check_group;
 use crate::ingest::config::PushMode;
+use crate::ingest::group::NO_JOB;
 use crate::ingest::{Addition, Body, Group, Rejection};
 use crate::inputs::parameters::{self, aggregates};
 use crate::reason::Reason;
 use crate::store::Store;
 use crate::telemetry::PushMethod;
 use crate::telemetry::sender_log::{self, About, LogEvent};
-
-/// The reply to a push whose path names no group.
-const NO_JOB: &str = "a push goes to /metrics/job/<job>";
 
 /// The input for Pushgateway's protocol.
 #[derive(Debug)]
@@ -151,10 +149,10 @@ impl Push {
         }
     }
 
-    fn sender(&self, request: &Request) -> Result<Sender, Rejection> {
+    fn sender(&self, request: &Request) -> Result<PushSender, Rejection> {
         // Rejects an unknown mode, although the route is known.
         parameters::mode(request.query(), self.groups.config.mode)?;
-        Ok(Sender {
+        Ok(PushSender {
             origin: request.origin(),
             ttl: parameters::ttl(request)?,
         })
@@ -237,7 +235,10 @@ impl Push {
 
     /// Returns the group of a push to validate (empty if the path names none), the sender,
     /// and the options of an aggregating push.
-    fn validated(&self, request: &Request) -> Result<(Group, Sender, Option<Addition>), Rejection> {
+    fn validated(
+        &self,
+        request: &Request,
+    ) -> Result<(Group, PushSender, Option<Addition>), Rejection> {
         let config = &self.groups.config;
         let (labels, utf8_names) = (&*request.captured, config.enable_utf8_names);
         let sender = self.sender(request)?;

@@ -6,4 +6,4 @@ pub mod endpoints;
 pub mod replace;
 
 pub use endpoints::Push;
-pub use replace::{Groups, Method, Sender};
+pub use replace::{Groups, Method, PushSender};

@@ -69,14 +69,16 @@ impl Filter {
         let kind = value("kind").map(|kind| {
             let known = WebhookKind::ALL.into_iter().find(|it| it.as_str() == kind);
             let words = WebhookKind::ALL.map(WebhookKind::as_str).join(", ");
-            known.ok_or_else(|| clip(&format!("kind is one of {words}, not {kind:?}")) + "\n")
+            known.ok_or_else(|| clip(&format!("kind must be one of {words}, not {kind:?}")) + "\n")
         });
         let status = value("status").map(|status| {
             let known = AlertStatus::ALL
                 .into_iter()
                 .find(|it| it.as_str() == status);
             let words = AlertStatus::ALL.map(AlertStatus::as_str).join(", ");
-            known.ok_or_else(|| clip(&format!("status is one of {words}, not {status:?}")) + "\n")
+            known.ok_or_else(|| {
+                clip(&format!("status must be one of {words}, not {status:?}")) + "\n"
+            })
         });
         Ok(Filter {
             kind: kind.transpose()?,

@@ -129,7 +129,7 @@ fn decode(key: &[u8], value: &[u8], now: Now) -> Option<(u64, Webhook)> {
     let alerts = record.alerts.into_iter();
     let alerts = alerts.map(|(name, word)| Some((name, status(&word)?)));
     let webhook = Webhook {
-        at: now.earlier(record.at),
+        at: now.at_unix_nanos(record.at),
         peer: Peer::from(record.peer),
         path: PATHS.into_iter().find(|path| *path == record.path)?,
         notification: Notification {

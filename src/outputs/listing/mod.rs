@@ -66,7 +66,7 @@ impl StateFilter {
         let mut all = states.chain([StateFilter::Problem]);
         all.clone().find(|it| it.as_str() == word).ok_or_else(|| {
             let words: Vec<&str> = all.by_ref().map(StateFilter::as_str).collect();
-            format!("state is one of {}, not {word:?}", words.join(", "))
+            format!("state must be one of {}, not {word:?}", words.join(", "))
         })
     }
 }
@@ -120,7 +120,7 @@ impl Sort {
         let found = Sort::ALL.into_iter().find(|it| it.as_str() == word);
         found.map(|sort| (sort, is_descending)).ok_or_else(|| {
             let words = Sort::ALL.map(Sort::as_str).join(", ");
-            format!("sort is one of {words}, or one of them after a -, not {text:?}")
+            format!("sort must be one of {words}, with or without a leading -, not {text:?}")
         })
     }
 }
@@ -197,7 +197,7 @@ impl Listing {
             let number = page.parse().ok();
             let number = number.filter(|page| (1..=MAX_PAGE).contains(page));
             listing.page = Some(number.ok_or_else(|| {
-                format!("page is a whole number from 1 to {MAX_PAGE}, not {page:?}")
+                format!("page must be a whole number from 1 to {MAX_PAGE}, not {page:?}")
             })?);
         }
         Ok(listing)

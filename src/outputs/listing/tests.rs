@@ -138,22 +138,25 @@ fn pages_divide_the_list() {
 #[test]
 fn wrong_parameters_name_what_is_known() {
     for (query, problem) in [
-        ("kind=own", "kind is one of app, target, group, not \"own\""),
+        (
+            "kind=own",
+            "kind must be one of app, target, group, not \"own\"",
+        ),
         (
             "state=bad",
-            "state is one of waiting, fresh, stale, failing, withdrawn, problem, not \"bad\"",
+            "state must be one of waiting, fresh, stale, failing, withdrawn, problem, not \"bad\"",
         ),
         (
             "sort=--name",
-            "sort is one of problems, name, kind, age, size, expires, or one of them after a -, not \"--name\"",
+            "sort must be one of problems, name, kind, age, size, expires, with or without a leading -, not \"--name\"",
         ),
         (
             "page=0",
-            "page is a whole number from 1 to 10000, not \"0\"",
+            "page must be a whole number from 1 to 10000, not \"0\"",
         ),
         (
             "page=x",
-            "page is a whole number from 1 to 10000, not \"x\"",
+            "page must be a whole number from 1 to 10000, not \"x\"",
         ),
     ] {
         assert_eq!(Listing::of_query(query), Err(problem.to_owned()));

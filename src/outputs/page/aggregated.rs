@@ -57,12 +57,12 @@ impl Choice {
             let found = SORTS.iter().find(|(known, _)| *known == word);
             found.map(|(_, sort)| *sort).ok_or_else(|| {
                 let words = SORTS.map(|(word, _)| word).join(", ");
-                format!("sort is one of {words}, not {word:?}")
+                format!("sort must be one of {words}, not {word:?}")
             })
         })?;
         let page = value("page").map_or(Ok(1), |page| {
             let number = page.parse().ok().filter(|page| *page > 0);
-            number.ok_or_else(|| format!("page is a whole number from 1, not {page:?}"))
+            number.ok_or_else(|| format!("page must be a whole number from 1, not {page:?}"))
         })?;
         Ok(Choice {
             search: value("q").unwrap_or_default().to_ascii_lowercase(),
@@ -259,7 +259,7 @@ impl Page {
                 @if has_actions {
                     td.act {
                         (confirmed(&self.shell, token, Action::DeleteFamily, &name, "Delete", &format!(
-                            "All {} series of this family go at once.", count(family.series as u64)
+                            "All {} series of this family are deleted immediately.", count(family.series as u64)
                         )))
                     }
                 }

@@ -124,7 +124,7 @@ impl Page {
                 @if changed.is_empty() { p.empty { "None." } } @else { (table(&changed, true)) }
             }
             section aria-labelledby="defaults" {
-                h2 #defaults { "As by default" }
+                h2 #defaults { "Unchanged from the default" }
                 @if others.is_empty() { p.empty { "None." } } @else { (table(&others, false)) }
             }
         };

@@ -130,11 +130,11 @@ impl Page {
                     Producer::Target => (immediate(&self.shell, token, Action::Poll, name, "Poll now")),
                     Producer::App => (confirmed(
                         &self.shell, token, Action::DeleteApp, name, "Delete",
-                        "The metrics of this app go at once. Its next push creates it again.",
+                        "The metrics of this app are deleted immediately. Its next push creates it again.",
                     )),
                     Producer::Group => (confirmed(
                         &self.shell, token, Action::DeleteGroup, name, "Delete",
-                        "The metrics of this group go at once. Its next push creates it again.",
+                        "The metrics of this group are deleted immediately. Its next push creates it again.",
                     )),
                     Producer::Own => (html! {}),
                 }

@@ -53,7 +53,11 @@ impl Page {
             "" => 1,
             text => match text.parse() {
                 Ok(page) if page > 0 => page,
-                _ => return Err(bad(&format!("page is a whole number from 1, not {text:?}"))),
+                _ => {
+                    return Err(bad(&format!(
+                        "page must be a whole number from 1, not {text:?}"
+                    )));
+                }
             },
         };
         let (read, asked) = (self.webhooks.clone(), filled_in(request.query()));

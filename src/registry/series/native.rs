@@ -12,7 +12,7 @@ use super::histogram::{HALF, add_to_count, split_count};
 use crate::exposition::protobuf::{ClassicPart, NativeParts, native_message};
 use crate::registry::batch::NativeSpec;
 
-/// Values that are not farther from 0 are in the zero bucket. 2^-128 is the default of Prometheus'
+/// Values no farther than this from 0 are in the zero bucket. 2^-128 is the default of Prometheus'
 /// library for Go.
 const ZERO_THRESHOLD: f64 = f64::from_bits((1023 - 128) << 52);
 

@@ -21,7 +21,8 @@ const SOME: usize = 1024;
 /// The most families or blocks that are copied under both locks at the end.
 const FEW: usize = 64;
 
-/// Maximum number of rounds in which as much changes as is copied.
+/// Maximum number of rounds that leave at least as many notes as they found: writers then note
+/// changes as fast as they are copied.
 const MOST_IDLE_ROUNDS: usize = 16;
 
 /// What has changed, as records: an iterator that encodes one at a time.

@@ -52,9 +52,9 @@ pub enum RestoreError {
 /// Records on their way into an empty store.
 ///
 /// Limits that were lowered meanwhile reject only what comes later. A section or an aggregated
-/// family is skipped if its names are reserved now, or clash with the proxy's own. Like one whose
-/// lifetime is over, it counts as changed, so the next [`Store::take_changes`] removes its records,
-/// if changes were tracked before.
+/// family is skipped if its lifetime is over, or if its names are reserved now or clash with the
+/// proxy's own. If changes were tracked before, the next [`Store::take_changes`] removes the
+/// records of what was skipped.
 #[derive(Debug)]
 pub struct Restoration<'s> {
     store: &'s Store,

@@ -98,10 +98,10 @@ impl StoredSection {
         let since = self.updated.or(self.problem.as_ref().map(|(_, at)| *at));
         let passed = since.map_or(0, |since| now.unix_nanos().saturating_sub(since));
         SectionTimes {
-            updated: self.updated.map(|at| now.earlier(at)),
+            updated: self.updated.map(|at| now.at_unix_nanos(at)),
             problem: self.problem.as_ref().map(|(reason, at)| LastFailure {
                 reason: reason.clone(),
-                at: now.earlier(*at),
+                at: now.at_unix_nanos(*at),
             }),
             left: self
                 .lifetime

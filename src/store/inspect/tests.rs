@@ -242,7 +242,7 @@ fn reserved_names_make_a_text_suspect() {
     let message = found.suspect.as_ref().unwrap().to_string();
     assert_eq!(
         message,
-        "line 2: exporter_proxy_apps is a name of the proxy's own metrics (exporter.own_metrics)"
+        "line 2: exporter_proxy_apps is reserved for the proxy's own metrics (exporter.own_metrics)"
     );
     assert!(!families_text(&store).contains("exporter_proxy_apps"));
     assert!(families_text(&store).contains("m 1\n"));

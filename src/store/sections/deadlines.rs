@@ -19,7 +19,7 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Queues `section` for its deadline, unless an entry is early enough.
+    /// Queues `section` for its deadline, unless it has an entry that comes up no later.
     pub fn note(&mut self, id: &SectionId, section: &mut Section) {
         let Some(deadline) = section.deadline else {
             return;

@@ -52,7 +52,7 @@ impl fmt::Display for Suspect {
             Suspect::Text(fault) => fault.fmt(f),
             Suspect::Reserved { line, family } => write!(
                 f,
-                "line {line}: {family} is a name of the proxy's own metrics (exporter.own_metrics)"
+                "line {line}: {family} is reserved for the proxy's own metrics (exporter.own_metrics)"
             ),
             Suspect::NoMemory { limit } => write!(
                 f,

@@ -19,12 +19,6 @@ impl StateCounts {
         SectionState::ALL.into_iter().zip(self.0[producer as usize])
     }
 
-    /// The number of apps, targets and groups in a state.
-    pub fn in_state(&self, state: SectionState) -> usize {
-        let counts = LISTED.iter().map(|it| self.0[*it as usize]);
-        counts.map(|counts| counts[state as usize]).sum()
-    }
-
     /// The number of a producer's sections.
     pub fn total(&self, producer: Producer) -> usize {
         self.0[producer as usize].iter().sum()

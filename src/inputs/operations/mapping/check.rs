@@ -269,10 +269,10 @@ fn settle(
 fn observer(written: &WrittenRule, defaults: &Defaults) -> Result<Observer, String> {
     let (histogram, summary) = (&written.histogram_options, &written.summary_options);
     if histogram.as_ref().is_some_and(|own| own.buckets.is_some()) && written.buckets.is_some() {
-        return Err("buckets and histogram_options.buckets exclude one another".to_owned());
+        return Err("buckets and histogram_options.buckets are both set: remove one".to_owned());
     }
     if summary.as_ref().is_some_and(|own| own.quantiles.is_some()) && written.quantiles.is_some() {
-        return Err("quantiles and summary_options.quantiles exclude one another".to_owned());
+        return Err("quantiles and summary_options.quantiles are both set: remove one".to_owned());
     }
     let is_histogram = observer_type(&written.observer_type, &written.timer_type)?;
     let is_histogram = is_histogram.or(defaults.is_histogram);

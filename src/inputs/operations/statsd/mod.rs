@@ -331,7 +331,7 @@ impl<'a> StatsdLine<'a> {
     fn check_tags(mut self, styles: TagStyles) -> Result<Self, Rejection> {
         if !self.name_tags.is_empty() && !self.tags.is_empty() {
             return Err(malformed(
-                "tags in the name and tags after `#` exclude one another".to_owned(),
+                "the line has tags in the name and after `#`: use one of the two".to_owned(),
             ));
         }
         if !styles.dogstatsd {

@@ -477,7 +477,7 @@ impl Translator {
         let LabelLimits { count, length } = self.limits;
         if self.is_reserved(family) {
             let problem =
-                format!("{family} is a name of the proxy's own metrics (shape.metric_relabel)");
+                format!("{family} is reserved for the proxy's own metrics (shape.metric_relabel)");
             return Err(Rejection::new(Reason::ReservedName, problem));
         }
         let is_long = |text: &str| unescape(text).len() > length;

@@ -10,7 +10,7 @@ use crate::ingest::body::{Body, EscapedLabels, PUSH_TIME_FAMILIES, check_family_
 use crate::ingest::{Admission, Group, Rejection};
 use crate::peer::Origin;
 use crate::reason::Reason;
-use crate::store::{self, Change, MemoryBudget, OtherFamilies, Producer, SectionId, Store, Write};
+use crate::store::{self, Change, MemoryLeft, OtherFamilies, Producer, SectionId, Store, Write};
 use crate::telemetry::PushMethod;
 
 /// The help texts of the [`PUSH_TIME_FAMILIES`].
@@ -43,7 +43,7 @@ impl Method {
 
 /// The sender of a push, and the lifetime that it asks for.
 #[derive(Debug, Clone)]
-pub struct Sender {
+pub struct PushSender {
     /// Where the push came from.
     pub origin: Origin,
     /// How long the group is kept, if the push sets it; zero keeps it forever.
@@ -71,7 +71,7 @@ impl Groups {
         store: &Store,
         (method, group): (Method, &Group),
         body: Body<'_>,
-        sender: &Sender,
+        sender: &PushSender,
         now: Now,
     ) -> Result<(), Rejection> {
         let pushed = self
@@ -108,9 +108,9 @@ impl Groups {
         method: Method,
         group: &Group,
         body: Body<'_>,
-        sender: &Sender,
+        sender: &PushSender,
         now: Now,
-        budget: impl FnOnce(&SectionId) -> MemoryBudget,
+        budget: impl FnOnce(&SectionId) -> MemoryLeft,
     ) -> Result<Change, Rejection> {
         self.check_labels(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
@@ -173,7 +173,7 @@ impl Groups {
     fn failure(
         &self,
         group: &Group,
-        sender: &Sender,
+        sender: &PushSender,
         rejection: &Rejection,
         now: Now,
     ) -> Result<Change, Rejection> {
@@ -189,7 +189,7 @@ impl Groups {
         })
     }
 
-    fn lifetime(&self, sender: &Sender) -> Option<Duration> {
+    fn lifetime(&self, sender: &PushSender) -> Option<Duration> {
         let ttl = sender.ttl.unwrap_or(self.config.group_ttl);
         (!ttl.is_zero()).then_some(ttl)
     }
@@ -238,7 +238,7 @@ impl Groups {
         store: &Store,
         group: &Group,
         body: Body<'_>,
-        sender: &Sender,
+        sender: &PushSender,
         now: Now,
     ) -> Result<(usize, usize), Rejection> {
         let mut change = self.change(Method::Put, group, body, sender, now, |id| {

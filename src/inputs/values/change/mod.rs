@@ -29,7 +29,7 @@ use crate::ingest::shaping::Shaping;
 use crate::ingest::{Addition, Admission, Body, Group, KeyOutcome, Rejection};
 use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
-use crate::store::{MemoryBudget, Store};
+use crate::store::{MemoryLeft, Store};
 use crate::telemetry::PushMethod;
 use sent::{Position, SentFamily, of_json, of_text};
 
@@ -180,7 +180,7 @@ impl Changer {
                     &Group::default(),
                     text,
                     (TimestampPolicy::Strip, Shaping::default()),
-                    || MemoryBudget::UNLIMITED,
+                    || MemoryLeft::UNLIMITED,
                 )?;
                 of_text(&families)?
             }

@@ -128,7 +128,9 @@ impl<'b> RawItem<'b> {
         let counted = count.is_some() || sum.is_some();
         let value = match (self.value, self.buckets, self.quantiles) {
             (Some(_), None, None) if counted => {
-                return Err("has a value and a count or a sum: it is one or the other");
+                return Err(
+                    "has a value and a count or sum: send a value alone, or a count and a sum",
+                );
             }
             (Some(value), None, None) => Some(MetricValue::Untyped(value.0)),
             (None, None, None) if !counted => None,
@@ -147,7 +149,7 @@ impl<'b> RawItem<'b> {
                 sum,
                 count,
             }),
-            _ => return Err("has two of value, buckets and quantiles: it is one of them"),
+            _ => return Err("has more than one of value, buckets and quantiles: send only one"),
         };
         Ok(Item {
             labels: self.labels.unwrap_or_default(),

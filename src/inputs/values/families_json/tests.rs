@@ -153,11 +153,11 @@ fn rejections_have_a_position() {
         ),
         (
             r#"{"name":"m","metrics":[{"buckets":{},"quantiles":{}}]}"#,
-            "it is one of them",
+            "send only one",
         ),
         (
             r#"{"name":"m","metrics":[{"value":1,"sum":1}]}"#,
-            "one or the other",
+            "send a value alone, or a count and a sum",
         ),
     ] {
         assert_rejected(json, Reason::Malformed, words);

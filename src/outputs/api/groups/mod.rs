@@ -402,7 +402,7 @@ fn reply_for(made: Result<Result<Reply, String>, JoinError>) -> Reply {
         Ok(Err(problem)) => reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
         Err(problem) => {
             sender_log::internal_error(format_args!("groups cannot be listed: {problem}"));
-            let problem = "the groups cannot be listed; the log says why";
+            let problem = "the groups cannot be listed; the log has the cause";
             reply::api_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
         }
     }

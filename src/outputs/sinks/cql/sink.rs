@@ -76,8 +76,8 @@ impl Sink for CqlSink {
         }
         for item in plan.crowded {
             let message = format!(
-                "more values of a series than milliseconds, for a table without the column id: one \
-                 would be moved by more than {MAX_SHIFT} ms"
+                "no free millisecond within {MAX_SHIFT} ms for another value of the series: the \
+                 primary key of the table needs the column id"
             );
             writing.refuse(item, Reason::Refused, message, String::new());
         }

@@ -6,11 +6,11 @@
 //! | Answer | Items |
 //! | --- | --- |
 //! | 2xx | are taken |
-//! | 400, 405, 406, 409 to 412, 414 to 424, 431, 451 | are refused for good |
+//! | 400, 405, 406, 409 to 412, 414 to 424, 431, 451 | are refused permanently |
 //! | 413 | are sent again in smaller batches; a single item that is too large is refused |
 //! | none; 3xx, 401 to 404, 407, 408, 425, 429, 5xx | are sent again, after `Retry-After` if it is given |
 //!
-//! 401, 403 and 404 come from wrong settings, which can be mended while the items wait.
+//! 401, 403 and 404 come from wrong settings, which can be corrected while the items wait.
 
 mod client;
 mod config;

@@ -48,7 +48,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
         let mut last = None;
         for (at, bytes) in chunks.into_iter().flat_map(|chunk| chunk.items) {
             // Ascending times, even if the wall clock was set back.
-            let since = Instant::from_std(now.earlier(at).tick);
+            let since = Instant::from_std(now.at_unix_nanos(at).tick);
             let since = last.map_or(since, |last| since.max(last));
             last = Some(since);
             let item = (form.restore)(bytes);

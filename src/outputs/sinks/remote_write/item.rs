@@ -9,7 +9,7 @@ use super::request::Protocol;
 /// The contents of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Samples, including markers of staleness.
+    /// Samples, including staleness markers.
     pub samples: u32,
     /// Native histograms.
     pub histograms: u32,

@@ -7,7 +7,7 @@
 //! - [`config`]: the settings;
 //! - [`collector`]: the task that collects on the interval;
 //! - [`pages`]: which lines of the output changed, and the series of each;
-//! - [`outs`]: the series that are sent: their last values, markers of staleness;
+//! - [`outs`]: the series that are sent: their last values, staleness markers;
 //! - [`labeller`]: which series are sent, with which labels;
 //! - [`batches`]: cuts requests;
 //! - [`request`], [`symbols`]: requests of both protocols;

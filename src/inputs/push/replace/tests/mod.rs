@@ -36,8 +36,8 @@ fn group(path: &str) -> Group {
     Group::from_path(path, false).unwrap()
 }
 
-fn sender() -> Sender {
-    Sender {
+fn sender() -> PushSender {
+    PushSender {
         origin: Origin::default(),
         ttl: None,
     }
@@ -205,7 +205,7 @@ fn rejections_are_reported_and_recorded_with_the_group() {
         (
             "exporter_proxy_x 1\n",
             Reason::ReservedName,
-            "line 1: exporter_proxy_x is a name of the proxy's own",
+            "line 1: exporter_proxy_x is reserved for the proxy's own",
         ),
         (
             "# TYPE taken counter\ntaken 1\n",
