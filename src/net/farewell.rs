@@ -11,7 +11,7 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 16 << 20;
 
 /// The number of bytes read at once.
-const READ_SIZE: usize = 16 << 10;
+const READ_SIZE: usize = 4 << 10;
 
 /// Writes the last bytes to a peer that is turned away, and ends this side. Then reads and
 /// discards what the peer has sent until it ends its side: closing with unread bytes resets
