@@ -266,7 +266,7 @@ fn targets_have_settings_and_are_polled_on_request() {
         _ => ok("m 1\n"),
     });
     let proxy = Proxy::start(&format!(
-        "[poll_external]\npoll_interval = \"2h\"\n\
+        "[poll_external]\npoll_interval = \"2h\"\nclient_timeout = \"50s\"\n\
          [[poll_external.targets]]\nname = \"good\"\nurl = \"http://{0}/good\"\n\
          basic_auth = {{ username = \"me\", password = \"S3CR3T\" }}\n\
          [[poll_external.targets]]\nname = \"bad\"\nurl = \"http://{0}/bad\"\ninterval = \"scrape\"\n",

@@ -19,7 +19,7 @@ fn gzip(text: &str) -> Vec<u8> {
 
 fn target(url: &str, settings: &str) -> String {
     format!(
-        "[poll_external]\npoll_interval = \"50ms\"\n\
+        "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50s\"\n\
          [[poll_external.targets]]\nname = \"t\"\nurl = \"{url}\"\n{settings}\n"
     )
 }

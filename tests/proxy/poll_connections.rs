@@ -26,7 +26,8 @@ struct Server {
 }
 
 impl Server {
-    /// `idle` is the time that it waits for the next request on a connection.
+    /// `idle` is the time that it waits for the next request on a connection. It waits patiently
+    /// for the first one.
     fn start(idle: Duration, act: impl Fn(usize, usize) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -36,7 +37,7 @@ impl Server {
             for (connection, stream) in listener.incoming().enumerate() {
                 let (noted, act) = (Arc::clone(&noted), Arc::clone(&act));
                 let stream = stream.unwrap();
-                stream.set_read_timeout(Some(idle)).unwrap();
+                stream.set_read_timeout(Some(PATIENT)).unwrap();
                 thread::spawn(move || {
                     let mut writer = stream.try_clone().unwrap();
                     let mut reader = BufReader::new(stream);
@@ -56,6 +57,7 @@ impl Server {
                                 if writer.write_all(answer).is_err() {
                                     return;
                                 }
+                                writer.set_read_timeout(Some(idle)).unwrap();
                             }
                             Act::Close => return,
                             Act::Hang => {
@@ -106,7 +108,7 @@ fn await_polls(proxy: &Proxy, count: f64) -> Vec<(String, f64)> {
 #[test]
 fn a_connection_is_kept_from_poll_to_poll() {
     let server = Server::start(PATIENT, |_, _| Act::Answer);
-    let _proxy = polling(&server, "interval = \"20ms\"");
+    let _proxy = polling(&server, "interval = \"20ms\"\ntimeout = \"50s\"");
     let requests = eventually(|| server.requests(), |requests| requests.len() >= 20);
     assert!(
         requests.iter().all(|(connection, _)| *connection == 1),
@@ -121,7 +123,7 @@ fn a_kept_connection_that_the_target_closes_is_replaced_within_the_same_poll() {
         1 => Act::Answer,
         _ => Act::Close,
     });
-    let proxy = polling(&server, "interval = \"20ms\"");
+    let proxy = polling(&server, "interval = \"20ms\"\ntimeout = \"50s\"");
     let polls = await_polls(&proxy, 20.0);
     assert_eq!(polls.len(), 1, "every poll succeeds: {polls:?}");
     assert_eq!(text_of(&proxy, "t").as_deref(), Some("m 1\n"));
@@ -134,7 +136,7 @@ fn a_kept_connection_that_the_target_closes_is_replaced_within_the_same_poll() {
 fn a_target_that_closes_idle_connections_after_just_the_interval_never_fails() {
     let idle = Duration::from_millis(50);
     let server = Server::start(idle, |_, _| Act::Answer);
-    let proxy = polling(&server, "interval = \"50ms\"");
+    let proxy = polling(&server, "interval = \"50ms\"\ntimeout = \"50s\"");
     let polls = await_polls(&proxy, 60.0);
     assert_eq!(polls.len(), 1, "every poll succeeds: {polls:?}");
     assert!(!proxy.log().contains("target t ("), "{}", proxy.log());
@@ -164,7 +166,13 @@ fn a_request_that_is_not_answered_in_time_is_not_sent_again() {
         1 => Act::Answer,
         _ => Act::Hang,
     });
-    let proxy = polling(&server, "interval = \"4s\"\ntimeout = \"2s\"");
-    logged(&proxy, "timeout: no complete response within 2s", 1);
+    // The connection is kept, and the next poll on schedule is far away.
+    let proxy = polling(&server, "interval = \"59s\"\ntimeout = \"4s\"");
+    eventually(
+        || text_of(&proxy, "t"),
+        |text| text.as_deref() == Some("m 1\n"),
+    );
+    assert_eq!(proxy.get("/probe?target=t").status, 502);
+    logged(&proxy, "timeout: no complete response within 4s", 1);
     assert_eq!(server.requests(), [(1, 1), (1, 2)]);
 }

@@ -13,15 +13,15 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tempfile::tempdir;
 
-use crate::harness::{Proxy, eventually};
+use crate::harness::{Proxy, eventually, free_address};
 use crate::support::{detail, logged, names, text_of};
 use crate::upstream::{Reply, Upstream, ok, reply};
 
-/// A target called `t` that is polled often, with further lines.
+/// A target called `t` that is polled often and patiently, with further lines.
 fn target(lines: &str) -> String {
     format!(
         "[poll_external]\npoll_other_scrape_endpoints = true\npoll_interval = \"50ms\"\n\
-         client_timeout = \"500ms\"\nmax_body = \"64KiB\"\n\
+         client_timeout = \"20s\"\nmax_body = \"64KiB\"\n\
          [[poll_external.targets]]\nname = \"t\"\n{lines}\n"
     )
 }
@@ -52,7 +52,8 @@ fn await_failure(proxy: &Proxy, reason: &str, words: &str) {
         |reported| reported.starts_with(&format!("{reason}: ")),
     );
     assert!(reported.contains(words), "{reported}");
-    assert!(polls(proxy, reason) >= 1.0);
+    // A poll is counted a little after its problem is shown.
+    eventually(|| polls(proxy, reason), |polls| *polls >= 1.0);
     let success = proxy.sample("exporter_proxy_poll_success{target=\"t\"}");
     assert_eq!(success, Some(0.0));
     let wide = proxy.get("/apps?wide=1").text();
@@ -118,14 +119,15 @@ fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() 
         ),
     ];
     let upstream = Upstream::start(|_| ok("m 1\n"));
-    let proxy = Proxy::start(&target(&format!("url = \"http://{}/\"", upstream.address)));
+    let config = target(&format!("url = \"http://{}/\"", upstream.address));
+    let proxy = Proxy::start(&config.replace("\"20s\"", "\"500ms\""));
     for (number, (fails, reason, words)) in failing.into_iter().enumerate() {
         // The text of this round, so that a text of an earlier round would be noticed.
         let text = format!("round {number}\n");
         let answered = text.clone();
         upstream.change(move |_| ok(&answered));
         eventually(|| text_of(&proxy, "t"), |seen| seen.as_ref() == Some(&text));
-        assert_eq!(state(&proxy), "fresh");
+        eventually(|| state(&proxy), |state| state == "fresh");
         let before = polls(&proxy, reason);
         upstream.change(move |_| fails());
         eventually(|| polls(&proxy, reason), |count| *count > before);
@@ -136,10 +138,10 @@ fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() 
     upstream.change(|_| ok("m 9\n"));
     eventually(|| state(&proxy), |state| state == "fresh");
     let recovered = "target t answers again";
-    eventually(
-        || proxy.log().matches(recovered).count(),
-        |count| *count == 9,
-    );
+    let log = logged(&proxy, recovered, 9);
+    // Two are expected to time out. On a busy machine others may do so, and recover.
+    let timeouts = log.matches("): timeout: ").count();
+    assert!(log.matches(recovered).count() <= 7 + timeouts, "{log}");
 }
 
 #[test]
@@ -172,29 +174,34 @@ fn a_packed_answer_is_bounded_by_what_it_unpacks_to() {
 
 #[test]
 fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
-    let upstream = Upstream::start(|_| ok("m 1\n"));
+    let upstream = Upstream::at(&free_address(), |_| ok("m 1\n"));
     let address = upstream.address.clone();
     let proxy = Proxy::start(&target(&format!(
-        "url = \"http://{address}/\"\nstale_after = \"1s\""
+        "url = \"http://{address}/\"\nstale_after = \"3s\""
     )));
-    eventually(|| state(&proxy), |state| state == "fresh");
-    drop(upstream);
     let start = Instant::now();
+    let before = polls(&proxy, "ok");
+    // The second of these polls begins after `start`.
+    eventually(|| polls(&proxy, "ok"), |polls| *polls >= before + 2.0);
+    drop(upstream);
     eventually(|| state(&proxy), |state| state == "stale");
     let stale_for = Instant::now();
     assert!(proxy.metrics().ends_with("\nm 1\n"));
     await_failure(&proxy, "connect", "onnect");
     // Repeated failures do not keep the text longer.
     eventually(|| state(&proxy), |state| state == "withdrawn");
-    assert!(start.elapsed() >= Duration::from_secs(1));
-    assert!(stale_for.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() >= Duration::from_secs(3));
+    assert!(stale_for.elapsed() < Duration::from_secs(15));
     assert!(!proxy.metrics().contains("\nm 1\n"));
     // It is still listed, since it is still polled.
     assert_eq!(names(&proxy), ["t"]);
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
     assert_eq!(proxy.sample("exporter_proxy_expired_total"), Some(1.0));
     let log = logged(&proxy, "target t withdrawn", 1);
-    assert_eq!(problems(&log), 1, "one line per problem: {log}");
+    assert_eq!(log.matches("): connect: ").count(), 1, "{log}");
+    // The listener may have been closed before it accepted the connection of a poll.
+    let lost = log.matches("): protocol: ").count();
+    assert!(lost <= 1 && problems(&log) == 1 + lost, "{log}");
 
     let _upstream = Upstream::at(&address, |_| ok("m 2\n"));
     eventually(
@@ -207,8 +214,7 @@ fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
 
 #[test]
 fn a_target_that_never_answered_is_failing_with_its_problem() {
-    // Bound and closed, so nobody listens on the port.
-    let address = drop_listener();
+    let address = free_address();
     let proxy = Proxy::start(&target(&format!("url = \"http://{address}/\"")));
     await_failure(&proxy, "connect", "refused");
     assert_eq!(
@@ -220,11 +226,6 @@ fn a_target_that_never_answered_is_failing_with_its_problem() {
     assert!(table.contains("never"), "{table}");
     let last = "exporter_proxy_poll_last_success_timestamp_seconds{target=\"t\"}";
     assert_eq!(proxy.sample(last), Some(0.0));
-}
-
-fn drop_listener() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 /// A self-signed certificate for 127.0.0.1, written to `file`.
@@ -335,7 +336,8 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     let mut proxy = Proxy::start(&format!(
-        "[[poll_external.targets]]\nname = \"t\"\nurl = \"http://127.0.0.1:1/\"\ntimeout = 0.1\ninterval = 0.1\n\
+        "[exporter]\nshutdown_timeout = \"1h\"\n\
+         [[poll_external.targets]]\nname = \"t\"\nurl = \"http://127.0.0.1:1/\"\ntimeout = 0.1\ninterval = 0.1\n\
          bearer_token_file = \"{}\"\n",
         fifo.display()
     ));
@@ -344,7 +346,7 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
     proxy.signal("TERM");
     let reported = Instant::now();
     assert!(proxy.wait().success());
-    assert!(reported.elapsed() < Duration::from_secs(5));
+    assert!(reported.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

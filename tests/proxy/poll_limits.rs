@@ -55,7 +55,8 @@ fn a_text_beyond_a_limit_fails_the_poll_and_one_within_does_not() {
     ];
     assert_eq!(TEXT.len(), 55);
     for mode in ["verbatim", "merged"] {
-        let mut config = format!("[exposition]\nmode = \"{mode}\"\n");
+        let mut config =
+            format!("[exposition]\nmode = \"{mode}\"\n[poll_external]\nclient_timeout = \"50s\"\n");
         for (at, (setting, limit, _)) in limits.iter().enumerate() {
             let labels = "labels = { env = \"prod\" }\n";
             let of = |limit: usize| format!("{labels}{setting} = {limit}");
@@ -77,9 +78,11 @@ fn a_text_beyond_a_limit_fails_the_poll_and_one_within_does_not() {
             if mode == "verbatim" {
                 for kind in ["good", "unlimited"] {
                     let name = format!("{kind}{at}");
-                    let text = eventually(|| text_of(&proxy, &name), Option::is_some);
                     let sample = "m{env=\"prod\",a=\"2\",bb=\"xyz\"} 2\n";
-                    assert!(text.unwrap().contains(sample), "{name}");
+                    eventually(
+                        || text_of(&proxy, &name),
+                        |text| text.as_ref().is_some_and(|text| text.contains(sample)),
+                    );
                 }
             }
         }
@@ -90,7 +93,7 @@ fn a_text_beyond_a_limit_fails_the_poll_and_one_within_does_not() {
 fn limits_of_all_targets_are_those_of_each_that_has_none() {
     let upstream = Upstream::start(|_| ok(TEXT));
     let proxy = Proxy::start(&format!(
-        "[poll_external]\nsample_limit = 1\n{}{}",
+        "[poll_external]\nsample_limit = 1\nclient_timeout = \"50s\"\n{}{}",
         target("of all", &upstream.address, ""),
         target("own", &upstream.address, "sample_limit = 0"),
     ));

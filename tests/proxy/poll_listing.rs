@@ -16,7 +16,7 @@ fn targets_are_listed_before_their_first_poll() {
     let upstream = Upstream::start(|_| ok("m 1\n"));
     // The second one is not polled before a scrape.
     let proxy = Proxy::start(&format!(
-        "[poll_external]\npoll_interval = \"2h\"\n\
+        "[poll_external]\npoll_interval = \"2h\"\nclient_timeout = \"50s\"\n\
          [[poll_external.targets]]\nname = \"a\"\nurl = \"http://{0}/a\"\n\
          [[poll_external.targets]]\nname = \"b\"\nurl = \"http://{0}/b\"\ninterval = \"scrape\"\n",
         upstream.address

@@ -27,11 +27,16 @@ fn target(name: &str, address: &str, more: &str) -> String {
 
 const BY_SCRAPES: &str = "interval = \"scrape\"";
 
+/// Less than the time that a scrape waits.
+const PATIENT: &str = "[poll_external]\nclient_timeout = \"9s\"\n";
+
 #[test]
 fn a_scrape_polls_its_targets_and_shows_what_they_answer() {
     let (upstream, other) = (counting(), counting());
     let proxy = Proxy::start(
-        &(target("t", &upstream.address, BY_SCRAPES) + &target("u", &other.address, BY_SCRAPES)),
+        &(PATIENT.to_owned()
+            + &target("t", &upstream.address, BY_SCRAPES)
+            + &target("u", &other.address, BY_SCRAPES)),
     );
     // Readiness does not wait for targets that only scrapes poll.
     assert_eq!(proxy.get("/-/ready").status, 200);
@@ -79,11 +84,13 @@ fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_t
     });
     let fast = counting();
     let proxy = Proxy::start(
-        &(target(
-            "slow",
-            &upstream.address,
-            "interval = \"scrape\"\ntimeout = \"1m\"",
-        ) + &target("fast", &fast.address, BY_SCRAPES)),
+        &(PATIENT.to_owned()
+            + &target(
+                "slow",
+                &upstream.address,
+                "interval = \"scrape\"\ntimeout = \"1m\"",
+            )
+            + &target("fast", &fast.address, BY_SCRAPES)),
     );
     thread::scope(|scope| {
         let scrapes: Vec<_> = (0..5).map(|_| scope.spawn(|| proxy.metrics())).collect();
@@ -128,10 +135,10 @@ fn targets_that_hang_make_no_other_fail() {
     let settings = |timeout: &str| format!("{BY_SCRAPES}\ntimeout = \"{timeout}\"");
     let targets = names
         .iter()
-        .map(|name| target(name, &hanging.address, &settings("2s")));
+        .map(|name| target(name, &hanging.address, &settings("4s")));
     let targets: String = targets.collect();
     // The good target waits for longer than its own timeout.
-    let proxy = Proxy::start(&(targets + &target("good", &good.address, &settings("500ms"))));
+    let proxy = Proxy::start(&(targets + &target("good", &good.address, &settings("2500ms"))));
     thread::scope(|scope| {
         scope.spawn(|| proxy.get(&format!("/metrics?app={}", names.join("&app="))));
         eventually(|| hanging.requests().len(), |count| *count == 100);
@@ -147,7 +154,8 @@ fn success(target: &str) -> String {
 #[test]
 fn a_probe_polls_one_configured_target_and_nothing_else() {
     let upstream = counting();
-    let proxy = Proxy::start(&target("a target", &upstream.address, "interval = \"1h\""));
+    let settings = "interval = \"1h\"\ntimeout = \"50s\"";
+    let proxy = Proxy::start(&target("a target", &upstream.address, settings));
     eventually(|| upstream.requests().len(), |count| *count == 1);
     let probe = |query: &str| {
         let answer = proxy.get(&format!("/probe{query}"));

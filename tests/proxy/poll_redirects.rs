@@ -9,7 +9,8 @@ use crate::upstream::{Request, Upstream, ok, reply};
 /// A target that is polled once, with credentials of every kind.
 fn target(url: &str, settings: &str) -> Proxy {
     Proxy::start(&format!(
-        "[[poll_external.targets]]\nname = \"t\"\nurl = \"{url}\"\ninterval = \"1h\"\n{settings}\n"
+        "[[poll_external.targets]]\nname = \"t\"\nurl = \"{url}\"\ninterval = \"1h\"\n\
+         timeout = \"50s\"\n{settings}\n"
     ))
 }
 
@@ -104,7 +105,7 @@ fn redirects_are_followed_unless_a_setting_says_otherwise() {
     let url = format!("http://{}/m", upstream.address);
     let own = target(&url, "follow_redirects = false");
     let all = Proxy::start(&format!(
-        "[poll_external]\nfollow_redirects = false\n\
+        "[poll_external]\nfollow_redirects = false\nclient_timeout = \"50s\"\n\
          [[poll_external.targets]]\nname = \"t\"\nurl = \"{url}\"\n"
     ));
     for proxy in [own, all] {
@@ -116,7 +117,8 @@ fn redirects_are_followed_unless_a_setting_says_otherwise() {
     // A target's own setting takes precedence.
     let upstream = redirecting("/end".to_owned());
     let proxy = Proxy::start(&format!(
-        "[poll_external]\nfollow_redirects = false\n[[poll_external.targets]]\nname = \"t\"\n\
+        "[poll_external]\nfollow_redirects = false\nclient_timeout = \"50s\"\n\
+         [[poll_external.targets]]\nname = \"t\"\n\
          url = \"http://{}/m\"\nfollow_redirects = true\n",
         upstream.address
     ));

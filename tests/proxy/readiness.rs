@@ -50,7 +50,7 @@ fn targets_with_long_intervals_are_polled_at_once() {
         )
     };
     let proxy = Proxy::start(&format!(
-        "[poll_external]\npoll_interval = \"1h\"\n{}{}{}",
+        "[poll_external]\npoll_interval = \"1h\"\nclient_timeout = \"50s\"\n{}{}{}",
         target("a"),
         target("b"),
         target("c")

@@ -61,13 +61,13 @@ fn targets_come_change_and_go_and_the_others_are_not_disturbed() {
             .count()
     };
     // It is polled only at the start, so another poll would be noticed.
-    let kept = target(&upstream, "kept", "interval = \"1h\"");
-    let gone = target(&upstream, "gone", "interval = \"1h\"");
+    let kept = target(&upstream, "kept", "interval = \"1h\"\ntimeout = \"50s\"");
+    let gone = target(&upstream, "gone", "interval = \"1h\"\ntimeout = \"50s\"");
     let (slow, fast) = (
-        target(&upstream, "changed", "interval = \"1h\"\ntimeout = \"2s\""),
+        target(&upstream, "changed", "interval = \"1h\"\ntimeout = \"60s\""),
         target(&upstream, "changed", "interval = \"50ms\""),
     );
-    let new = target(&upstream, "new", "interval = \"1h\"");
+    let new = target(&upstream, "new", "interval = \"1h\"\ntimeout = \"50s\"");
     let proxy = Proxy::start(&kept);
     eventually(|| polls(&proxy, "kept"), |polls| *polls == 1.0);
     reload(&proxy, &format!("{kept}{gone}"));
@@ -128,7 +128,7 @@ fn settings_of_all_targets_are_those_of_each() {
     });
     eventually(|| polls(&proxy, "t"), |polls| *polls >= 1.0);
     for (setting, polls_on) in [
-        ("client_timeout = \"40ms\"", true),
+        ("client_timeout = \"4s\"", true),
         ("stale_after = \"7s\"", true),
         ("follow_redirects = false", true),
         ("allow_invalid_certs = true", true),
@@ -184,7 +184,7 @@ fn a_refused_reload_changes_nothing_and_tells_all_errors() {
     assert!(log.contains(words), "{log}");
 
     // Ports that cannot be bound are found before anything changes.
-    let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_address());
+    let (one, other) = (TcpListener::bind(free_address()).unwrap(), free_address());
     let taken = one.local_addr().unwrap().to_string();
     let config =
         format!("[push]\nmax_groups = 8\n[operations]\ntcp = \"{taken}\"\nudp = \"{other}\"\n");
@@ -250,6 +250,7 @@ fn roles_change_for_open_connections_too() {
     let mut operations = Sender::to(&ops);
     operations.send(b"o:1|c\n");
     eventually(|| proxy.sample("o"), |value| *value == Some(1.0));
+    eventually(|| text_of(&proxy, "app"), Option::is_some);
     let nobody = "[[web.access]]\nrole = [\"read\", \"write\"]\nallow_from = \"192.0.2.0/24\"\n\
                   listeners = [\"receiver\", \"operations\"]\n\
                   [[web.access]]\nrole = \"admin\"\nallow_from = \"127.0.0.1\"\nlisteners = [\"http\"]\n";
@@ -272,16 +273,23 @@ fn roles_change_for_open_connections_too() {
 fn lifetimes_rules_and_labels_apply_from_now_on() {
     let proxy = Proxy::start("[exposition]\nmode = \"merged\"\n");
     let rule = "[[push.rules]]\nmatch = \"high*\"\npolicy = \"max\"\n";
-    reload(
-        &proxy,
-        &format!(
+    let config = |lifetimes: [&str; 2]| {
+        let [app, group] = lifetimes;
+        format!(
             "[exposition]\nmode = \"merged\"\napp_label = \"app\"\ntimestamps = \"strip\"\n\
-             [receiver]\napp_ttl = \"300ms\"\n[push]\ngroup_ttl = \"300ms\"\nseries_ttl = \"1h\"\n{rule}"
-        ),
-    );
-    proxy.push_tcp(b"{\"one\":\"m 1 1000\\n\"}");
+             [receiver]\n{app}[push]\n{group}series_ttl = \"1h\"\n{rule}"
+        )
+    };
+    reload(&proxy, &config([""; 2]));
+    let push = || proxy.push_tcp(b"{\"one\":\"m 1 1000\\n\"}");
+    push();
     let labelled = |metrics: &String| metrics.contains("\nm{app=\"one\"} 1\n");
     eventually(|| proxy.metrics(), labelled);
+    reload(
+        &proxy,
+        &config(["app_ttl = \"300ms\"\n", "group_ttl = \"300ms\"\n"]),
+    );
+    push();
     eventually(|| text_of(&proxy, "one"), Option::is_none);
     proxy.push("PUT", "/metrics/job/short", "g 1\n");
     eventually(

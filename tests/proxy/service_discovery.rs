@@ -28,7 +28,7 @@ fn each_app_target_and_group_is_a_target_of_its_own() {
     let target = |name: &str, address: &str| {
         format!(
             "[[poll_external.targets]]\nname = \"{name}\"\nurl = \"http://{address}/\"\n\
-             interval = \"2h\"\nlabels = {{ env = \"a\\\\b\" }}\n"
+             interval = \"2h\"\ntimeout = \"1h\"\nlabels = {{ env = \"a\\\\b\" }}\n"
         )
     };
     // Never answers.
