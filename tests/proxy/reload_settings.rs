@@ -223,7 +223,7 @@ const SETTINGS: &[(&str, Effect)] = &[
             operate(proxy, "short:1|c");
             let begun = Instant::now();
             let shown = || proxy.metrics().contains("\nshort");
-            while shown() && begun.elapsed() < Duration::from_secs(4) {
+            while shown() && begun.elapsed() < Duration::from_secs(5) {
                 std::thread::sleep(Duration::from_millis(50));
             }
             shown().to_string()

@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Proxy, capnp_message, eventually};
+use crate::harness::{PATIENCE, Proxy, capnp_message, eventually, eventually_within};
 use crate::support::{Sender, logged, read_answer, text_of};
 
-/// Well below `shutdown_timeout` (10 s): shows that nothing was waited for.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// The proxy may take very long to stop, ...
+const PATIENT: &str = "[exporter]\nshutdown_timeout = \"1h\"\n";
+
+/// ... and this is far below: shows that nothing was waited for.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// Waits until the proxy has noticed the signal and has closed its ports.
 fn await_stopping(proxy: &Proxy, signal: &str) {
@@ -41,7 +44,7 @@ fn ends_at_once(proxy: &mut Proxy, signal: &str) {
 #[test]
 fn either_signal_ends_it_well_and_the_socket_is_removed() {
     for signal in ["TERM", "INT"] {
-        let mut proxy = Proxy::start("");
+        let mut proxy = Proxy::start(PATIENT);
         assert!(proxy.unix.exists());
         ends_at_once(&mut proxy, signal);
         assert!(!proxy.unix.exists());
@@ -52,7 +55,7 @@ fn either_signal_ends_it_well_and_the_socket_is_removed() {
 
 #[test]
 fn idle_connections_do_not_delay_the_end() {
-    let mut proxy = Proxy::start("");
+    let mut proxy = Proxy::start(PATIENT);
     let _silent = Sender::connect(&proxy);
     let _silent_http = Sender::to(&proxy.http);
     let mut json = Sender::connect(&proxy);
@@ -108,7 +111,7 @@ fn nothing_new_is_accepted_while_it_finishes_and_the_rest_of_a_message_ends_it()
 
 #[test]
 fn a_message_that_begins_after_the_signal_is_rejected_with_a_reason() {
-    let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
+    let mut proxy = Proxy::start(PATIENT);
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"app\":\"m 1\"}{\"app\":");
     eventually(|| text_of(&proxy, "app"), Option::is_some);
@@ -127,7 +130,7 @@ fn a_message_that_begins_after_the_signal_is_rejected_with_a_reason() {
 
 #[test]
 fn a_request_half_sent_at_the_signal_is_answered_and_ready_no_more() {
-    let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
+    let mut proxy = Proxy::start(PATIENT);
     let mut half = Sender::to(&proxy.http);
     half.send(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n");
     // The only thread has answered this, so the half has been read.
@@ -152,14 +155,15 @@ fn a_message_that_is_never_finished_is_cut_off_after_shutdown_timeout() {
     proxy.signal("TERM");
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(start.elapsed() >= Duration::from_millis(500));
-    assert!(start.elapsed() < AT_ONCE);
+    // The default is 10 s.
+    assert!(start.elapsed() < Duration::from_secs(9));
     let log = last_log(&proxy);
     assert!(log.contains("did not finish within 500ms"), "{log}");
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
+    let mut proxy = Proxy::start(PATIENT);
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"app\":\"m 1\"}{\"app\":");
     eventually(|| text_of(&proxy, "app"), Option::is_some);
@@ -172,7 +176,7 @@ fn a_second_signal_ends_it_at_once() {
 /// Ends the proxy while eight threads push to its TCP receiver. Each calls `push` in a loop, until
 /// that fails because the proxy is gone.
 fn ends_under_load(push: fn(&str, &AtomicU64) -> io::Result<()>) {
-    let mut proxy = Proxy::start("");
+    let mut proxy = Proxy::start(PATIENT);
     let address = proxy.tcp.clone();
     let pushed = AtomicU64::new(0);
     let start = thread::scope(|scope| {
@@ -180,7 +184,11 @@ fn ends_under_load(push: fn(&str, &AtomicU64) -> io::Result<()>) {
         for _ in 0..8 {
             scope.spawn(move || while push(address, pushed).is_ok() {});
         }
-        eventually(|| pushed.load(Ordering::SeqCst), |count| *count > 1000);
+        eventually_within(
+            4 * PATIENCE,
+            || pushed.load(Ordering::SeqCst),
+            |count| *count > 1000,
+        );
         let start = Instant::now();
         proxy.signal("TERM");
         start

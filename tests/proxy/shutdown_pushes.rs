@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Proxy, eventually, http_request};
+use crate::harness::{PATIENCE, Proxy, eventually, eventually_within, http_request};
 use crate::storage::{exposed, ok};
 use crate::support::{Sender, logged, read_answer, text_of};
 
@@ -172,7 +172,7 @@ fn stop_under_load(proxy: &mut Proxy, signal: &str, enough: u64) -> Vec<(u64, u6
                 .map(|sent| sent.acknowledged.load(Ordering::SeqCst));
             counts.min().unwrap_or_default()
         };
-        eventually(fewest, |fewest| *fewest >= enough);
+        eventually_within(4 * PATIENCE, fewest, |fewest| *fewest >= enough);
         proxy.signal(signal);
         let status = proxy.wait();
         assert_eq!(status.code(), Some(0), "{}", proxy.log());

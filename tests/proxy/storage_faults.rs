@@ -148,6 +148,7 @@ fn a_removed_directory_is_reported_created_again_and_complete() {
     fs::remove_dir_all(&state).unwrap();
     ok(&proxy.push("PUT", "/metrics/job/second", "second 1\n"));
     logged(&proxy, "the directory was removed or replaced", 1);
+    logged(&proxy, "again; everything is stored", 1);
     recovers(&proxy);
     let before = exposed(&proxy);
     assert!(
@@ -371,7 +372,11 @@ fn a_file_system_that_becomes_read_only_is_reported_and_recovers() {
 #[test]
 fn without_descriptors_pushes_go_on_and_everything_is_stored_in_the_end() {
     let directory = tempfile::tempdir().unwrap();
-    let config = format!("[storage]\npath = {:?}\n", directory.path());
+    // One connection is idle while much is sent.
+    let config = format!(
+        "[exporter]\nheader_timeout = \"10m\"\n[storage]\npath = {:?}\n",
+        directory.path()
+    );
     let proxy = with_files(80, &config);
     let mut sender = Sender::connect(&proxy);
     let mut scraper = Sender::to(&proxy.http);

@@ -1,9 +1,9 @@
 //! Helpers of these tests beside the harness: raw connections, and the proxy's counts and stored
 //! texts.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -146,6 +146,24 @@ pub fn read_answer(stream: &mut impl Read, body: bool) -> Option<Answer> {
 #[track_caller]
 pub fn logged(proxy: &Proxy, words: &str, times: usize) -> String {
     eventually(|| proxy.log(), |log| log.matches(words).count() >= times)
+}
+
+/// The result of `act`, which must be done within a time limit of the proxy. If it fails after
+/// `limit`, the proxy may have given up on a slow machine, and `act` is called again.
+#[track_caller]
+pub fn in_time<T>(limit: Duration, mut act: impl FnMut() -> io::Result<T>) -> T {
+    let start = Instant::now();
+    loop {
+        let begun = Instant::now();
+        match act() {
+            Ok(value) => return value,
+            Err(problem) => assert!(
+                begun.elapsed() >= limit && start.elapsed() < PATIENCE,
+                "{problem} after {:?}",
+                begun.elapsed()
+            ),
+        }
+    }
 }
 
 /// Resident memory of a process, in bytes.

@@ -91,8 +91,12 @@ impl Bench {
     }
 
     fn open(&self) -> f64 {
-        let open = "exporter_proxy_connections_open{listener=\"push\"}";
-        self.proxy.sample(open).unwrap()
+        let name = "exporter_proxy_connections_open";
+        // Only this family: a test may limit the time to read a page.
+        let page = self.proxy.get(&format!("/metrics?name[]={name}")).text();
+        let sample = format!("{name}{{listener=\"push\"}} ");
+        let mut values = page.lines().filter_map(|line| line.strip_prefix(&sample));
+        values.next().expect("a value").parse().unwrap()
     }
 
     fn handshakes(&self, listener: &str, result: &str) -> f64 {
@@ -330,8 +334,8 @@ fn idle_and_slow_connections_with_http2_are_closed() {
     let bench = bench("[exporter]\nheader_timeout = \"2s\"\n");
     let begin = |bytes: &[u8]| {
         let mut stream = bench.connect(&bench.pushes, b"h2");
-        stream.write_all(bytes).unwrap();
-        stream.flush().unwrap();
+        // On a busy machine it may already be closed.
+        let _ = stream.write_all(bytes).and_then(|()| stream.flush());
         stream
     };
     // No preface; no request; half a header block; an answered request.
