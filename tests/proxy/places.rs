@@ -178,7 +178,18 @@ fn an_address_that_has_all_places_gives_one_to_another() {
         || names(&proxy),
         |names| names.contains(&"other".to_owned()),
     );
-    assert!(evicted(&proxy, "tcp", "share") >= 1.0);
+    // On a busy machine one of the ten may have been idle, and made room first.
+    let mut more = Vec::new();
+    eventually(
+        || {
+            let shared = evicted(&proxy, "tcp", "share");
+            if shared < 1.0 {
+                more.push(connect_from("127.0.0.2", &proxy.tcp));
+            }
+            shared
+        },
+        |shared| *shared >= 1.0,
+    );
     drop(crowd);
 }
 
@@ -189,7 +200,7 @@ fn who_waits_in_vain_is_turned_away_and_counted() {
     // Two have all places and are never idle, and the others wait.
     let crowd = Crowd::start(40, Duration::from_millis(20), &proxy.tcp, message);
     eventually(|| evicted(&proxy, "tcp", "full"), |full| *full >= 1.0);
-    assert_eq!(open(&proxy, "tcp"), 2.0);
+    eventually(|| open(&proxy, "tcp"), |open| *open == 2.0);
     // A sender from another address is served all the same.
     let mut other = connect_from("127.0.0.2", &proxy.tcp);
     other.write_all(b"{\"other\":\"n 1\"}").unwrap();
@@ -214,7 +225,7 @@ fn who_comes_behind_very_many_of_one_address_is_served_soon() {
         eventually(|| names(&proxy), |names| names.contains(&name.to_owned()));
     }
     // They are turned away many at a time.
-    assert!(evicted(&proxy, "tcp", "full") >= 100.0);
+    eventually(|| evicted(&proxy, "tcp", "full"), |full| *full >= 100.0);
     drop(crowd);
 }
 

@@ -75,7 +75,7 @@ fn what_was_not_sent_at_a_stop_is_sent_after_the_next_start() {
             |state| *state == if start == 3 { "working" } else { "failing" },
         );
         let expected = [100.0, 100.0, 100.0, 50.0][start];
-        assert_eq!(near.proxy.sample(sent), Some(expected));
+        near.comes_to(sent, expected);
         near.proxy.signal("TERM");
         assert!(near.proxy.wait().success());
         if start < 3 {
