@@ -20,6 +20,12 @@ fn push(proxy: &Proxy, apps: &Value) {
     assert_eq!(proxy.push_tcp(apps.to_string().as_bytes()), "");
 }
 
+/// Waits until a series has this value. A finding is shown before it is counted.
+#[track_caller]
+fn counts(proxy: &Proxy, series: &str, value: f64) {
+    eventually(|| proxy.sample(series), |seen| *seen == Some(value));
+}
+
 /// Waits until the details of an app are as wanted.
 #[track_caller]
 fn once(proxy: &Proxy, app: &str, holds: impl Fn(&Value) -> bool) -> Value {
@@ -58,7 +64,7 @@ fn a_text_that_prometheus_would_reject_is_passed_on_and_marked_suspect() {
     let wide = proxy.get("/apps?wide=1").text();
     let row = wide.lines().find(|row| row.contains("| bad ")).unwrap();
     assert!(row.contains("| suspect: line 3, column "), "{row}");
-    assert_eq!(proxy.sample("exporter_proxy_suspect_texts"), Some(1.0));
+    counts(&proxy, "exporter_proxy_suspect_texts", 1.0);
     // The scrape job of the alert reads this, while all of the output fails.
     let own = proxy
         .get("/metrics?name[]=exporter_proxy_suspect_texts")
@@ -69,15 +75,15 @@ fn a_text_that_prometheus_would_reject_is_passed_on_and_marked_suspect() {
         let series = format!("exporter_proxy_inspected_texts_total{{result=\"{result}\"}}");
         proxy.sample(&series)
     };
-    assert_eq!(counted("invalid_text"), Some(1.0));
-    assert!(counted("ok") >= Some(1.0));
+    eventually(|| counted("invalid_text"), |count| *count == Some(1.0));
+    eventually(|| counted("ok"), |count| *count >= Some(1.0));
 
     // It stays suspect without further log lines, until a better text comes.
     push(&proxy, &json!({ "bad": "m{a=\"b\" 3\n" }));
     once(&proxy, "bad", |it| it["suspect"]["line"] == 1);
     push(&proxy, &json!({ "bad": "m 3\n" }));
     once(&proxy, "bad", |it| it["suspect"].is_null());
-    assert_eq!(proxy.sample("exporter_proxy_suspect_texts"), Some(0.0));
+    counts(&proxy, "exporter_proxy_suspect_texts", 0.0);
     let log = logged(&proxy, "app \"bad\" is suspect (invalid_text): line 3", 1);
     assert_eq!(log.matches("is suspect").count(), 1, "{log}");
 }
@@ -128,10 +134,7 @@ fn families_of_two_apps_that_lose_samples_are_counted_logged_and_shown() {
             "message": "family up: up is exposed in app \"a\" too",
         }])
     );
-    assert_eq!(
-        proxy.sample("exporter_proxy_conflicting_families"),
-        Some(1.0)
-    );
+    counts(&proxy, "exporter_proxy_conflicting_families", 1.0);
     let wide = proxy.get("/apps?wide=1").text();
     let reported = "| conflict: family up: up is exposed in app \"a\" too";
     assert!(wide.contains(reported), "{wide}");
@@ -144,15 +147,9 @@ fn families_of_two_apps_that_lose_samples_are_counted_logged_and_shown() {
     // Once the other no longer has it, there is no conflict.
     push(&proxy, &json!({ "a": "up{a=\"1\"} 1\n" }));
     once(&proxy, "b", |it| it["conflicts"].is_null());
-    assert_eq!(
-        proxy.sample("exporter_proxy_conflicting_families"),
-        Some(0.0)
-    );
+    counts(&proxy, "exporter_proxy_conflicting_families", 0.0);
     push(&proxy, &json!({ "a": "up 1\n" }));
-    eventually(
-        || proxy.sample("exporter_proxy_conflicting_families"),
-        |count| *count == Some(1.0),
-    );
+    counts(&proxy, "exporter_proxy_conflicting_families", 1.0);
     let log = proxy.log();
     assert_eq!(log.matches("clashes with").count(), 1, "{log}");
 }
