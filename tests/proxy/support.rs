@@ -48,6 +48,8 @@ impl Sender {
                 Ok(0) => break,
                 Ok(read) => all.extend_from_slice(&buffer[..read]),
                 Err(problem) if problem.kind() == ErrorKind::ConnectionReset => break,
+                // The process was stopped for a while.
+                Err(problem) if problem.kind() == ErrorKind::Interrupted => {}
                 Err(problem) => panic!("the connection is not closed: {problem}"),
             }
         }
@@ -163,6 +165,16 @@ pub fn in_time<T>(limit: Duration, mut act: impl FnMut() -> io::Result<T>) -> T 
                 begun.elapsed()
             ),
         }
+    }
+}
+
+/// Runs a test, which must be faster than a fixed time of the proxy, until it was fast enough.
+/// The test returns whether it was.
+#[track_caller]
+pub fn until_fast_enough(mut test: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !test() {
+        assert!(start.elapsed() < PATIENCE, "this machine is too slow");
     }
 }
 
