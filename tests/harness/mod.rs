@@ -323,12 +323,11 @@ fn exchange_http(
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .expect("the request is sent");
     // The proxy may answer and close before all of it is sent. If this client is slow,
     // the connection is reset after the answer.
-    let _ = stream.write_all(body);
+    let _ = stream
+        .write_all(request.as_bytes())
+        .and_then(|()| stream.write_all(body));
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     let is_reset = matches!(&read, Err(problem) if problem.kind() == ErrorKind::ConnectionReset);

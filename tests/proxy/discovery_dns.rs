@@ -89,7 +89,7 @@ fn names_are_looked_up_again_and_again() {
         )
     };
     let proxy = Proxy::start(&format!(
-        "[poll_external]\npoll_interval = \"1h\"\n{}{}{}",
+        "[poll_external]\npoll_interval = \"1h\"\nclient_timeout = \"30s\"\n{}{}{}",
         entry("names = [\"_m._tcp.test\", \"missing.test\"]"),
         entry(&format!(
             "names = [\"four.test.\"]\ntype = \"A\"\nport = {port}\n\

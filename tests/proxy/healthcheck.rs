@@ -8,14 +8,20 @@ use tempfile::tempdir;
 use crate::harness::certificates::Authority;
 use crate::harness::{Proxy, eventually, program};
 
-/// How the command ended: exit code, and what it printed.
+/// How the command ended: exit code, and what it printed. Without a `--timeout`, it waits for as
+/// long as a busy machine may take.
 fn check(config: &str, arguments: &[&str]) -> (i32, String) {
+    let timeout = match arguments.contains(&"--timeout") {
+        true => &[][..],
+        false => &["--timeout", "30s"],
+    };
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("c.toml"), config).unwrap();
     let output = program()
         .current_dir(dir.path())
         .args(["--config", "c.toml", "healthcheck"])
         .args(arguments)
+        .args(timeout)
         .output()
         .unwrap();
     let printed = [output.stdout, output.stderr].concat();

@@ -371,7 +371,7 @@ fn either_receiver_can_be_off() {
 
 #[test]
 fn an_app_not_heard_from_for_its_ttl_is_withdrawn_though_nobody_scrapes() {
-    let proxy = Proxy::start("[receiver]\napp_ttl = \"1s\"\n");
+    let proxy = Proxy::start("[receiver]\napp_ttl = \"3s\"\n");
     proxy.push_tcp(b"{\"gone\":\"g 1\",\"kept\":\"k 1\"}");
     assert_eq!(names(&proxy), ["gone", "kept"]);
     eventually(

@@ -343,7 +343,8 @@ fn a_target_with_a_bad_text_is_stale_and_says_why() {
         }
     });
     let config = format!(
-        "{MERGED}[poll_external]\npoll_interval = 0.05\n[[poll_external.targets]]\nname = \"t\"\nurl = \"{url}\"\n"
+        "{MERGED}[poll_external]\npoll_interval = 0.05\nclient_timeout = \"30s\"\n\
+         [[poll_external.targets]]\nname = \"t\"\nurl = \"{url}\"\n"
     );
     let proxy = Proxy::start(&config);
     eventually(

@@ -108,7 +108,8 @@ fn every_socket_accepts_messages_and_lines() {
     unix.send_to(text, &bench.datagrams).unwrap();
     bench.comes_to("c", 12.0);
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        assert_eq!(bench.results(transport, "ok"), 2.0, "{transport}");
+        // The values are there before their messages are counted.
+        eventually(|| bench.results(transport, "ok"), |count| *count == 2.0);
         let bytes =
             format!("exporter_proxy_operations_received_bytes_total{{transport=\"{transport}\"}}");
         assert_eq!(bench.proxy.sample(&bytes), Some(text.len() as f64));
@@ -281,8 +282,14 @@ fn messages_sent_before_the_stop_are_applied() {
 #[test]
 fn series_that_do_not_change_expire() {
     let bench = bench("ttl = \"1s\"\n");
-    bench.send(b"a:1|c\ns:x|s\n");
-    bench.comes_to("a", 1.0);
+    // On a busy machine, a series may expire before it is looked at.
+    eventually(
+        || {
+            assert_eq!(bench.send(b"a:1|c\ns:x|s\n"), "");
+            bench.proxy.sample("a")
+        },
+        Option::is_some,
+    );
     eventually(
         || bench.proxy.metrics(),
         |text| !text.contains("\na ") && !text.contains("\ns "),
@@ -466,7 +473,7 @@ fn operations_that_cannot_be_forwarded_wait_until_the_queue_is_full() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let bench = bench("idle_timeout = \"200ms\"\n");
+    let bench = bench("idle_timeout = \"1s\"\n");
     let mut stream = bench.connect();
     stream.write_all(b"{\"name\":").unwrap();
     let mut answer = String::new();
