@@ -262,10 +262,12 @@ fn the_metrics_have_their_names_types_labels_and_buckets() {
 
 #[test]
 fn delays_follow_the_seed_and_count_as_duration() {
-    let durations = || -> Vec<f64> {
+    /// What a request may take beside its delay, in seconds. In this test, delays are below 0.2 s.
+    const SPARE: f64 = 0.05;
+    let run = || -> (Vec<f64>, f64) {
         let service = Service::start(&["--seed", "5", "--delays", "0.1"]);
         let mut durations = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..8 {
             let start = Instant::now();
             assert_eq!(service.request("POST", "/person", PERSON).status, 201);
             durations.push(start.elapsed().as_secs_f64());
@@ -273,17 +275,21 @@ fn delays_follow_the_seed_and_count_as_duration() {
         let series = r#"http_request_duration_seconds_sum{method="POST",path="/person"}"#;
         let sum = service.sample(series).unwrap();
         let seen: f64 = durations.iter().sum();
-        assert!(
-            sum > 0.0 && sum <= seen && sum > seen - 0.5,
-            "{sum} of {seen}"
-        );
-        durations
+        assert!(sum > 0.0 && sum <= seen, "{sum} of {seen}");
+        (durations, seen - sum)
     };
-    let (one, other) = (durations(), durations());
-    for (one, other) in one.iter().zip(other) {
-        // In this test, delays are below 200 ms.
-        assert!((one - other).abs() < 0.1, "{one} and {other}");
-    }
+    // A busy machine adds time to some requests, so one of five pairs is enough. Without the seed, a
+    // pair is as near in one of 700 cases.
+    let pairs: Vec<_> = (0..5)
+        .map(|_| [run(), run()])
+        .take_while(|[(one, rest), (other, other_rest)]| {
+            let mut both = one.iter().zip(other);
+            let is_near = both.all(|(one, other)| (one - other).abs() < SPARE);
+            let is_counted = rest.max(*other_rest) < 8.0 * SPARE;
+            !(is_near && is_counted)
+        })
+        .collect();
+    assert!(pairs.len() < 5, "{pairs:?}");
 }
 
 #[test]

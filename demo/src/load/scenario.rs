@@ -15,6 +15,10 @@ const IDS: u64 = 1000;
 /// The time limit of a scenario that ends with its last iteration, as in k6.
 const MAX_DURATION: Duration = Duration::from_secs(600);
 
+/// The least time limit of a shortened scenario, so that a few iterations also end on a slow
+/// machine.
+const LEAST_LIMIT: Duration = Duration::from_secs(30);
+
 /// Requests of one kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scenario {
@@ -109,7 +113,7 @@ pub const SCENARIOS: [Scenario; 5] = [
 
 impl Scenario {
     /// The scenario with a fraction of its iterations, in a fraction of its time. Users and
-    /// rates stay the same.
+    /// rates stay the same, and a time limit does not fall below [`LEAST_LIMIT`].
     pub fn shortened(self, fraction: f64) -> Self {
         let time = |time: Duration| time.mul_f64(fraction);
         let pace = match self.pace {
@@ -118,7 +122,7 @@ impl Scenario {
                 max_duration,
             } => Pace::Shared {
                 iterations: (iterations as f64 * fraction).ceil() as u64,
-                max_duration: time(max_duration),
+                max_duration: time(max_duration).max(LEAST_LIMIT),
             },
             Pace::Constant {
                 per_second,
@@ -194,6 +198,12 @@ mod tests {
                 duration: Duration::from_secs(3)
             }
         );
+        let limit = |scenario: Scenario| match scenario.pace {
+            Pace::Shared { max_duration, .. } => Some(max_duration.as_secs()),
+            Pace::Constant { .. } => None,
+        };
+        assert_eq!(limit(short[0]), Some(30));
+        assert_eq!(limit(SCENARIOS[0].shortened(0.1)), Some(60));
         let whole = SCENARIOS.map(|scenario| scenario.shortened(1.0));
         assert_eq!(whole, SCENARIOS);
     }
