@@ -148,21 +148,34 @@ fn finish(guard: ProfilerGuard<'static>) -> pprof::Result<Profile> {
 mod tests {
     use std::hint::black_box;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
     use std::thread;
 
+    use nix::sys::time::TimeValLike as _;
+    use nix::time::{ClockId, clock_gettime};
     use tokio::sync::oneshot;
 
     use super::*;
 
     /// Keeps a processor busy until it is stopped.
+    #[derive(Debug, Default)]
+    struct Burning {
+        stop: AtomicBool,
+        /// The processor time that it has used, in milliseconds.
+        used: AtomicI64,
+    }
+
     #[inline(never)]
-    fn burn_for_the_profiler(stop: &AtomicBool) -> u64 {
+    fn burn_for_the_profiler(burning: &Burning) -> u64 {
         let mut sum = 0_u64;
-        while !stop.load(Ordering::Relaxed) {
-            for number in 0..1000 {
+        while !burning.stop.load(Ordering::Relaxed) {
+            for number in 0..100_000 {
                 sum = black_box(sum.wrapping_mul(31).wrapping_add(number));
             }
+            let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+            burning
+                .used
+                .store(used.num_milliseconds(), Ordering::Relaxed);
         }
         sum
     }
@@ -170,23 +183,39 @@ mod tests {
     /// All in one test: the tests of this process share one timer.
     #[tokio::test(flavor = "multi_thread")]
     async fn profiles_are_recorded_one_at_a_time_and_those_asked_for_come_first() {
-        let stop = Arc::new(AtomicBool::new(false));
-        let burning = {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || burn_for_the_profiler(&stop))
+        let burning = Arc::new(Burning::default());
+        let thread = {
+            let burning = Arc::clone(&burning);
+            thread::spawn(move || burn_for_the_profiler(&burning))
         };
-        let background = tokio::spawn(PROFILER.record_in_background(std::future::pending()));
+        let (begin, begun) = oneshot::channel();
+        let background = tokio::spawn(PROFILER.record_in_background(async {
+            begin.send(()).unwrap();
+            std::future::pending::<()>().await;
+        }));
+        begun.await.unwrap();
+        let (begin, begun) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
-        let asked = tokio::spawn(PROFILER.record(async { drop(ended.await) }));
+        let asked = tokio::spawn(PROFILER.record(async {
+            begin.send(()).unwrap();
+            drop(ended.await);
+        }));
         // The background profile ends, since one was requested.
         background.await.unwrap().unwrap();
         let second = PROFILER.record(std::future::ready(())).await;
         assert!(matches!(second, Err(ProfileError::Busy)), "{second:?}");
+        begun.await.unwrap();
+        let used = || burning.used.load(Ordering::Relaxed);
+        // Enough processor time for some samples, which may take longer than the sleep.
+        let enough = used() + 100;
         tokio::time::sleep(Duration::from_millis(300)).await;
+        while used() < enough {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         end.send(()).unwrap();
         let profile = asked.await.unwrap().unwrap();
-        stop.store(true, Ordering::Relaxed);
-        burning.join().unwrap();
+        burning.stop.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
         assert!(profile.duration >= Duration::from_millis(300));
         let text = encode::tests::decompressed(&profile.body);
         let name = b"burn_for_the_profiler";

@@ -21,7 +21,7 @@ fn prometheus_discovers_each_app_target_and_group_with_an_up_of_its_own() {
         )
     };
     let proxy = Proxy::start(&format!(
-        "[poll_external]\npoll_interval = \"200ms\"\nclient_timeout = \"200ms\"\n{}{}",
+        "[poll_external]\npoll_interval = \"200ms\"\nclient_timeout = \"20s\"\n{}{}",
         target("pages", &format!("{}/1025.html", pages.address)),
         target("a target", "127.0.0.1:1/")
     ));

@@ -8,16 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use crate::harness::http_request;
 use crate::harness::printed::PrintedLines;
+use crate::harness::{eventually, http_request};
 use crate::tools::{Tool, here, root, run};
 
 const DOCUMENT: &str = include_str!("../../docs/learning.md");
 
 /// The time for the metrics to settle, after everything has started.
-const SETTLING: Duration = Duration::from_secs(120);
+const SETTLING: Duration = Duration::from_secs(240);
 
 /// The time for everything to end.
 const ENDING: Duration = Duration::from_secs(30);
@@ -63,7 +61,8 @@ impl Question {
         let path = format!("/api/v1/query?query={encoded}");
         let answer = http_request(prometheus, "GET", &path, &[]).json();
         let problem = |what: &str| Some(format!("{what}: {} {answer}", self.query));
-        let [series] = answer["data"]["result"].as_array()?.as_slice() else {
+        let result = answer["data"]["result"].as_array().map(Vec::as_slice);
+        let Some([series]) = result else {
             return problem("not one series");
         };
         let value = series["value"][1]
@@ -160,24 +159,27 @@ fn prometheus_answers_the_questions_as_the_document_does() {
     let printed = printed.text();
     let prometheus = address(&printed, "Prometheus ");
 
-    let questions = questions();
-    assert_eq!(questions.len(), 10);
+    let mut open = questions();
+    assert_eq!(open.len(), 10);
     let start = Instant::now();
-    loop {
-        let wrong: Vec<String> = questions
-            .iter()
-            .filter_map(|question| question.problem(&prometheus))
-            .collect();
-        if wrong.is_empty() {
-            break;
-        }
+    // Each must be answered once: a short stall of the machine changes some answers for half a
+    // minute.
+    while !open.is_empty() {
+        let mut wrong = Vec::new();
+        open.retain(|question| {
+            let problem = question.problem(&prometheus);
+            wrong.extend(problem.clone());
+            problem.is_some()
+        });
         assert!(start.elapsed() < SETTLING, "{wrong:#?}");
         thread::sleep(Duration::from_millis(500));
     }
 
     // Every target of the demo is reachable until the stop, and none after it.
-    let up = http_request(&prometheus, "GET", "/api/v1/query?query=up", &[]).json();
-    assert_eq!(up["data"]["result"][0]["value"][1], Value::from("1"));
+    eventually(
+        || http_request(&prometheus, "GET", "/api/v1/query?query=up", &[]).json(),
+        |up| up["data"]["result"][0]["value"][1] == "1",
+    );
     assert_eq!(demo.stop(), Some(143));
     for name in ["service ", "all metrics ", "pushed groups ", "Prometheus "] {
         let address = address(&printed, name);

@@ -43,7 +43,7 @@ from operations import Operations
 
 logging.basicConfig(format="%(message)s")
 for address in sys.argv[1:]:
-    metrics = Operations(address)
+    metrics = Operations(address, timeout=30)
     kind = address.split(":")[0]
     jobs = metrics.counter("jobs_total", "Jobs\ndone.", kind=kind, help="a label", name='"}{\\')
     assert jobs.inc() and jobs.inc(2)
@@ -102,7 +102,7 @@ for nowhere in ["unix:/nowhere/x.sock", "unixgram:/nowhere/x.sock", "tcp:127.0.0
     assert not metrics.counter("lost_total").inc()
     metrics.close()
 for address in sys.argv[1:]:
-    metrics = Operations(address)
+    metrics = Operations(address, timeout=30)
     kept = metrics.counter("kept_total", "", kind=address.split(":")[0])
     for _ in range(3):
         assert kept.inc()
@@ -148,7 +148,7 @@ for wrong in [0, -1, None, float("nan"), float("inf"), 1e300, "1"]:
 
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 for address in sys.argv[1:]:
-    metrics = Operations(address)
+    metrics = Operations(address, timeout=30)
     kind = address.split(":")[0]
     jobs = metrics.counter("jobs_total", kind=kind)
     assert jobs.inc(Decimal("1.5")) and jobs.inc(Fraction(1, 4)) and jobs.inc(True)
@@ -198,10 +198,11 @@ from operations import Operations
 proxy = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 proxy.bind(sys.argv[1])
 proxy.listen()
-metrics = Operations("unix:" + sys.argv[1], timeout=0.2)
+metrics = Operations("unix:" + sys.argv[1], timeout=30)
 assert metrics.counter("a_total").inc()
 connection, _ = proxy.accept()
 # More than there is room for, and nobody reads.
+metrics.timeout = 0.2
 long = {"name": "b_total", "op": "inc", "value": 1, "help": "x" * 8_000_000}
 assert metrics.send({"name": "a_total", "op": "inc", "value": 1}, long) is False
 assert metrics.socket is None
@@ -213,9 +214,12 @@ except BlockingIOError:
 else:
     raise AssertionError("sent again")
 # Nothing of the next is taken for the rest of it.
+metrics.timeout = 30
 proxy.settimeout(30)
 assert metrics.counter("c_total").inc()
 again, _ = proxy.accept()
+# The other end stays open, so this ends by its timeout.
+metrics.timeout = 0.2
 metrics.close()
 assert again.makefile().read().count("c_total") == 1
 "#;
@@ -363,7 +367,7 @@ fn clients_send_to_addresses_of_ipv6() {
 import sys
 from operations import Operations
 for address in sys.argv[1:]:
-    metrics = Operations(address)
+    metrics = Operations(address, timeout=30)
     assert metrics.counter('python_total').inc()
     metrics.close()
 ";

@@ -26,7 +26,7 @@ fn go_names_the_functions_of_a_profile() {
             run(Command::new("go")
                 .args(["tool", "pprof", "-top", "-cum", "-nodecount=1000"])
                 // Reading the names from a debug build takes seconds: a release needs 0.2 s.
-                .args(["-timeout", "120", &url])
+                .args(["-timeout", "600", &url])
                 .env("PPROF_TMPDIR", dir)
                 .env("GOFLAGS", ""))
         });

@@ -145,13 +145,15 @@ fn prometheus_names_what_is_wrong_with_its_credentials() {
     let other = Authority::new(secured.dir.path(), "other");
     let stranger = authority.issue_for("stranger", &["stranger.example"], |_| {});
     let foreign = other.issue_for("foreign", &["scraper.example"], |_| {});
-    let wrong_password = format!("{PATH}basic_auth: {{ username: alice, password: wrong }}\n");
-    let wrong_token = format!("{PATH}authorization: {{ credentials: wrong }}\n");
+    // These two are throttled after some failures, so they are asked seldom, and looked at first.
+    let seldom = format!("{PATH}scrape_interval: 3s\n");
+    let wrong_password = format!("{seldom}basic_auth: {{ username: alice, password: wrong }}\n");
+    let wrong_token = format!("{seldom}authorization: {{ credentials: wrong }}\n");
     let unauthorized = "HTTP status 401 Unauthorized";
     let cases = [
-        ("none", "", PATH, unauthorized),
         ("password", "", &*wrong_password, unauthorized),
         ("token", "", &wrong_token, unauthorized),
+        ("none", "", PATH, unauthorized),
         ("name", &client_certificate(&stranger), PATH, unauthorized),
         (
             "foreign",

@@ -56,7 +56,10 @@ fn three_upstreams_are_polled_and_the_one_that_dies_goes_stale() {
     let mut servers = [page_server(), page_server(), page_server()];
     let proxy = Proxy::start_with(
         &polling(&servers),
-        &[("POLL_EXTERNAL_POLL_INTERVAL", "200ms")],
+        &[
+            ("POLL_EXTERNAL_POLL_INTERVAL", "200ms"),
+            ("POLL_EXTERNAL_CLIENT_TIMEOUT", "20s"),
+        ],
     );
     let names = [0, 1, 2].map(|at| format!("external_poll: {}", servers[at].address));
     let with_states = |states: [&str; 3]| {
@@ -99,7 +102,8 @@ fn three_upstreams_are_polled_and_the_one_that_dies_goes_stale() {
     let success =
         |name: &str| proxy.sample(&format!("exporter_proxy_poll_success{{target=\"{name}\"}}"));
     assert_eq!(success(&names[0]), Some(1.0));
-    assert_eq!(success(&names[1]), Some(0.0));
+    // It is set just after the state.
+    eventually(|| success(&names[1]), |value| *value == Some(0.0));
     let wide = proxy.get("/apps?wide=1").text();
     let row = wide
         .lines()

@@ -424,10 +424,17 @@ async fn after_a_slow_flush_pushes_do_not_flush_themselves() {
     let next = bench.waiter();
     thread::sleep(Duration::from_millis(20));
     assert_eq!(bench.disk.written(), [("name/slow", "1")]);
-    // The flusher's thread flushes instead, and finds that the disk is quick again.
+    // The flusher's thread flushes instead, and finds that the disk is quick again. On a busy
+    // machine, it may need more than one flush.
     let flusher = bench.start();
     assert_eq!(next.await.unwrap(), Ok(()));
+    let is_slow = || bench.shared.is_slow.load(Ordering::Relaxed);
+    for _ in 0..1000 {
+        if is_slow() {
+            assert_eq!(bench.waiter().await.unwrap(), Ok(()));
+        }
+    }
+    assert!(!is_slow());
     bench.journal.close(Duration::from_secs(10)).await;
     flusher.join().unwrap();
-    assert!(!bench.shared.is_slow.load(Ordering::Relaxed));
 }

@@ -143,11 +143,13 @@ async fn a_unix_socket_takes_datagrams_when_there_is_one() {
 
 #[tokio::test]
 async fn a_datagram_that_an_earlier_error_kept_back_is_sent_again() {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // An address where nobody else takes the port before it is bound again.
+    let host = "127.77.11.5";
+    let socket = UdpSocket::bind((host, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
     let (settings, queue, drain) = settings(
-        Destination::Udp(Address::new("127.0.0.1", address.port())),
+        Destination::Udp(Address::new(host, address.port())),
         1 << 20,
         Duration::from_secs(20),
     );
