@@ -143,7 +143,7 @@ pub fn read_answer(stream: &mut impl Read, body: bool) -> Option<Answer> {
     Some(answer)
 }
 
-/// Waits until the log contains `words` this often, and returns it. A line may be read a little
+/// Waits until the log contains `words` this often, and returns it. A line may be written a little
 /// after its event has been seen.
 #[track_caller]
 pub fn logged(proxy: &Proxy, words: &str, times: usize) -> String {
