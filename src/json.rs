@@ -1,7 +1,6 @@
-//! Errors of JSON texts, in the words of their readers.
+//! Messages of JSON errors.
 
-/// The message of an error without the position that it ends with. Readers have a field or words
-/// of their own for it.
+/// The message of an error without its position, which callers report separately.
 pub fn cause(error: &serde_json::Error) -> String {
     let mut message = error.to_string();
     if let Some(end) = message.rfind(" at line ") {

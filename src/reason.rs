@@ -112,7 +112,7 @@ reasons! {
     /// The media type or content coding of the body is not supported.
     UnsupportedMedia "unsupported_media" "the Content-Type or Content-Encoding is not supported" true;
     /// All memory for unfinished messages is in use, or the queue of a sink is full.
-    NoBuffer "no_buffer" "the memory or the queue for it is full" false;
+    NoBuffer "no_buffer" "no memory or no room in a queue is left" false;
     /// The message or response did not arrive in time.
     Timeout "timeout" "timed out" false;
     /// The stream ended inside a message.

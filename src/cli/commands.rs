@@ -1,5 +1,4 @@
-//! Commands that read standard input and print what the program would do with it, and those for
-//! stored state.
+//! The commands `relabel`, `statsd-map`, `storage` and `hash-password`.
 
 use std::fs;
 use std::hash::RandomState;

@@ -142,10 +142,13 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Stopped on request; for healthcheck: it works."),
     (
         "1",
-        "Could not start, or stopped at once by a second signal; a command failed or rejected its input; for healthcheck: it does not work.",
+        "Could not start, or stopped at once by a second signal; another command failed or rejected its input; for healthcheck: it does not work.",
     ),
     ("2", "Invalid command line."),
-    ("65", "The stored state is damaged."),
+    (
+        "65",
+        "The stored state is damaged, or the input of an import is not a complete export.",
+    ),
     (
         "66",
         "The directory of storage was made by another program.",

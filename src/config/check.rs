@@ -41,7 +41,7 @@ pub fn check(config: &Config, faults: &Faults) {
     web_files(config, faults);
     null_origin(config, faults);
     one_destination(config, faults);
-    without_destination(config, faults);
+    forwarding(config, faults);
     one_sink_a_name(config, faults);
     no_input(config, faults);
 }
@@ -469,25 +469,38 @@ fn one_destination(config: &Config, faults: &Faults) {
     }
 }
 
-/// Reports settings of forwarding if operations are not forwarded.
-fn without_destination(config: &Config, faults: &Faults) {
-    let is_operations = |sink: &SinkConfig| matches!(sink.settings, SinkSettings::Operations(_));
-    let operations = &config.operations;
-    if operations.forward_to.is_some() || config.sinks.0.values().any(is_operations) {
+/// Reports settings of forwarding that have no effect.
+fn forwarding(config: &Config, faults: &Faults) {
+    // A destination that was rejected is missing, too.
+    if faults.error_count() > 0 {
         return;
     }
-    for (key, is_set) in [
-        ("forward_keep", operations.forward_keep),
-        ("forward_raw", operations.forward_raw),
-    ] {
+    let is_operations = |sink: &SinkConfig| matches!(sink.settings, SinkSettings::Operations(_));
+    let operations = &config.operations;
+    if operations.forward_to.is_some() {
+        return;
+    }
+    let no_effect = |key: &str, why: &str| {
         let setting = format!("operations.{key}");
-        if is_set && let Some(place) = faults.place(&setting) {
-            let problem = format!(
-                "`{setting}` has no effect: operations are not forwarded; set \
-                 `operations.forward_to`, or add a sink with type = \"operations\""
-            );
-            faults.add(place, problem);
+        if let Some(place) = faults.place(&setting) {
+            faults.add(place, format!("`{setting}` has no effect: {why}"));
         }
+    };
+    let mut sinks = config.sinks.0.iter();
+    if let Some((name, _)) = sinks.find(|(_, sink)| is_operations(sink)) {
+        if operations.forward_queue != Config::default().operations.forward_queue {
+            let why = format!("`sinks.{name}.max_queue` limits the queue");
+            no_effect("forward_queue", &why);
+        }
+        return;
+    }
+    let why = "operations are not forwarded; set `operations.forward_to`, or add a sink with type \
+               = \"operations\"";
+    if operations.forward_keep {
+        no_effect("forward_keep", why);
+    }
+    if operations.forward_raw {
+        no_effect("forward_raw", why);
     }
 }
 

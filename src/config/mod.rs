@@ -2,8 +2,9 @@
 //!
 //! [`load`] reads a TOML file into a [document], overlays the environment variables that the
 //! caller passes, reads every setting by key and type, and returns either a [`Config`] or all
-//! errors, each with `file:line:column`. Every setting has a default. Other modules read only
-//! variables of the system: `NO_PROXY`, `HOSTNAME`, `XDG_RUNTIME_DIR`, `TMPDIR`.
+//! errors, each with `file:line:column`. Every setting has a default. Other modules read no
+//! setting from the environment except `RUST_LOG`; they read variables of the system, such as
+//! `NO_PROXY`, `NOTIFY_SOCKET` and `TMPDIR`.
 
 mod check;
 mod exporter;

@@ -206,6 +206,11 @@ fn sinks_are_tables_with_a_type() {
             "test.toml:2:15: `operations.forward_raw` has no effect",
         ),
         (
+            "[operations]\nforward_queue = 7\n[sinks.a]\ntype = \"operations\"\nurl = \"tcp://h:2\"\n",
+            "`operations.forward_queue` has no effect: `sinks.a.max_queue` limits the \
+             queue",
+        ),
+        (
             "[operations]\ntcp = \"127.0.0.1:7\"\n\
              [sinks.a]\ntype = \"operations\"\nurl = \"tcp://127.0.0.1:7\"\n",
             "this program's own socket",

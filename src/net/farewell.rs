@@ -1,14 +1,12 @@
 //! Ends a connection so that its last bytes arrive.
 
-use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// The limits on reading after the last bytes, in time and bytes.
+/// The limit on writing the last bytes, and that on reading after them.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 16 << 20;
 
 /// The number of bytes read at once.
 const READ_SIZE: usize = 4 << 10;
@@ -20,20 +18,22 @@ pub async fn turn_away<S>(stream: &mut S, answer: &[u8])
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answered = async {
-        stream.write_all(answer).await?;
-        stream.shutdown().await?;
-        let mut unread = vec![0; READ_SIZE];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            let read = stream.read(&mut unread).await?;
-            if read == 0 {
-                break;
-            }
-            left = left.saturating_sub(read);
-        }
-        io::Result::Ok(())
-    };
     // The peer may have disconnected.
-    let _ = timeout(LINGER_TIME, answered).await;
+    if !end(stream, answer).await {
+        return;
+    }
+    let rest = async {
+        let mut unread = vec![0; READ_SIZE];
+        while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
+    };
+    let _ = timeout(LINGER_TIME, rest).await;
+}
+
+/// Writes the last bytes, and ends this side. Returns whether the peer may read them.
+pub async fn end<S: AsyncWrite + Unpin>(stream: &mut S, answer: &[u8]) -> bool {
+    let written = async {
+        stream.write_all(answer).await?;
+        stream.shutdown().await
+    };
+    matches!(timeout(LINGER_TIME, written).await, Ok(Ok(())))
 }

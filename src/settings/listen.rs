@@ -27,7 +27,8 @@ impl Listen {
         matches!(self, Listen::Tcp(address) if address == other && address.port != 0)
     }
 
-    /// Whether one listener serves both: the same port, or the same Unix socket.
+    /// Whether one listener serves both: the same address with a port other than 0, or the same
+    /// Unix socket.
     pub fn is_shared_with(&self, other: &Listen) -> bool {
         match other {
             Listen::Tcp(address) => self.is(address),

@@ -20,7 +20,7 @@ use super::rejection::Rejection;
 use crate::clock;
 use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
-use crate::net::{Connection, Progress, is_client_hello, turn_away};
+use crate::net::{Connection, Progress, end, is_client_hello, turn_away};
 use crate::reason::Reason;
 use crate::security::{Caller, ListenerKind};
 use crate::telemetry::Transport;
@@ -100,10 +100,16 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
         drop(permit);
         session.close(&mut stream, &closing).await;
     } else if let Some(line) = session.turned_away.take() {
-        drop(permit);
         let mut answers = session.answers.take().unwrap_or_default();
         answers.extend_from_slice(&line);
-        return turn_away(&mut stream, &answers).await;
+        let service = Arc::clone(&session.service);
+        return match service.processor.closing.try_acquire() {
+            Ok(_closing) => {
+                drop(permit);
+                turn_away(&mut stream, &answers).await;
+            }
+            Err(_) => drop(end(&mut stream, &answers).await),
+        };
     }
     session.write_answers(&mut stream).await;
 }

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
 use crate::net::{
-    Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
+    Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE, end,
     turn_away,
 };
 use crate::reason::Reason;
@@ -437,10 +437,9 @@ impl Session {
             };
             let line = format!("error: {document}{error}\n");
             if self.evicted {
-                // It was idle, so no bytes are unread; and another connection waits for its permit.
-                // The sender may have disconnected.
-                let _ = stream.write_all(line.as_bytes()).await;
-                let _ = stream.shutdown().await;
+                // Another connection waits for its permit. A sender that still writes may lose the
+                // line.
+                let _ = end(stream, line.as_bytes()).await;
             } else {
                 turn_away(stream, line.as_bytes()).await;
             }

@@ -171,7 +171,7 @@ impl Page {
                 used: gauge.value,
                 limit: gauge.max,
                 is_bytes: gauge.is_bytes,
-                setting: gauge.setting.to_owned(),
+                setting: gauge.setting.into_owned(),
             })
             .collect();
         bounds.push(Bound {
@@ -194,13 +194,20 @@ impl Page {
             }
         }
         for sink in telemetry.sinks() {
-            bounds.push(Bound {
-                title: format!("Queue of {}", sink.name),
-                used: sink.queued.value(),
-                limit: sink.max_queued.value(),
-                is_bytes: true,
-                setting: sink.limit_setting(),
-            });
+            let setting = sink.limit_setting();
+            // The queue of operations to forward has a gauge of its own.
+            if bounds
+                .iter()
+                .all(|bound| bound.setting != setting || setting == "fixed")
+            {
+                bounds.push(Bound {
+                    title: format!("Queue of {}", sink.name),
+                    used: sink.queued.value(),
+                    limit: sink.max_queued.value(),
+                    is_bytes: true,
+                    setting,
+                });
+            }
         }
         let part = |bound: &Bound| match bound.limit {
             0 => 0.0,
