@@ -113,7 +113,7 @@ fn wipe(gateway: &Gateway) {
     send(&gateway.push, "PUT", "/api/v1/admin/wipe", &[], b"");
     settle(gateway);
     // Without its checks, Pushgateway answers before it has applied anything.
-    eventually(
+    let _ = eventually(
         || page(gateway),
         |left| left.as_ref().is_ok_and(|it| it.families.is_empty()),
     );
