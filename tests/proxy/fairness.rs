@@ -303,6 +303,37 @@ fn sockets_for_operations_pause() {
     assert_eq!(bench.results("tcp", "rate_limited"), 1.0);
 }
 
+/// Two of them have a permit, two linger, and 16 wait for a permit.
+#[test]
+fn connections_that_are_turned_away_stay_within_their_limit() {
+    let bench = bench(&format!("concurrent_connections = 2\n{ONE_A_MINUTE}"));
+    let files = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", bench.proxy.pid()));
+        open.unwrap().count()
+    };
+    let line = format!("c:1|c|#l:{}\n", "x".repeat(60));
+    let connect = || {
+        let mut stream = TcpStream::connect(&bench.tcp).unwrap();
+        // The proxy may have closed it.
+        let _ = stream.write_all(line.as_bytes());
+        stream
+    };
+    let (before, mut most, mut open) = (files(), 0, Vec::new());
+    for _ in 0..200 {
+        open.push(connect());
+        most = most.max(files());
+    }
+    eventually(
+        || {
+            most = most.max(files());
+            bench.results("tcp", "rate_limited")
+        },
+        |limited| *limited >= 190.0,
+    );
+    // Some more are those of this test's own requests.
+    assert!(most <= before + 20 + 5, "{before} then {most}");
+}
+
 #[test]
 fn datagrams_beyond_the_rate_are_dropped_and_counted() {
     let bench = bench(ONE_A_MINUTE);
