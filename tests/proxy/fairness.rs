@@ -15,7 +15,7 @@ use crate::support::{Sender, received};
 const ONE_A_MINUTE: &str =
     "[limits]\nloopback = true\nburst = \"1ms\"\naddress = { bytes_per_second = 1 }\n";
 
-/// A text of so many bytes that a rate of one byte a second allows nothing more within a test.
+/// A text too long for a rate of one byte a second to allow another push within a test.
 fn long_text() -> String {
     format!("# {}\nm 1\n", "x".repeat(100))
 }
