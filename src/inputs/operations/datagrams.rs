@@ -211,8 +211,11 @@ impl DatagramBuffer {
         }
     }
 
-    /// Replaces the content with the datagrams that have arrived. If there are none, fails with
-    /// `WouldBlock`.
+    /// Replaces the content with the datagrams that have arrived.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there are none; any other error of the socket.
     fn fill(&mut self, socket: RawFd) -> io::Result<()> {
         self.datagrams.clear();
         if self.with_senders {

@@ -73,7 +73,7 @@ fn show_frame(
     out: &mut impl Write,
 ) -> io::Result<bool> {
     let mut updates = Vec::new();
-    // An unreadable frame has none.
+    // A frame that cannot be read has no rule to name.
     let rule = match translator.rule_of(frame) {
         Some(Some(number)) => format!("rule {number}: "),
         Some(None) => "no rule: ".to_owned(),
