@@ -1,12 +1,15 @@
 //! The proxy behind other servers: prefixes, reverse proxies, load balancers.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
 use proxy_header::{ProxiedAddress, ProxyHeader};
 
 use crate::harness::{Answer, PATIENCE, Proxy, http_request};
+use crate::support::in_time;
 
 /// The sender of an app, target or group.
 fn peer(proxy: &Proxy, name: &str) -> String {
@@ -121,6 +124,29 @@ fn a_load_balancer_names_the_client() {
     let direct = Proxy::start("[receiver]\nproxy_protocol = [\"10.0.0.0/8\"]\n");
     assert_eq!(direct.push_tcp(b"{\"a\":\"m 1\"}"), "");
     assert!(peer(&direct, "a").starts_with("127.0.0.1:"));
+}
+
+#[test]
+fn a_client_without_the_header_can_send_and_then_read_why() {
+    let proxy = Proxy::start("[receiver]\nproxy_protocol = [\"127.0.0.1\"]\n");
+    // The proxy reads for one second.
+    let answer = in_time(Duration::from_millis(900), || {
+        let mut stream = TcpStream::connect(&proxy.tcp)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"{\"b\":\"m 1\"} and more bytes")?;
+        let mut answer = vec![0];
+        stream.read_exact(&mut answer)?;
+        // On a closed connection the second write fails.
+        for _ in 0..2 {
+            stream.write_all(b"{}")?;
+            thread::sleep(Duration::from_millis(10));
+        }
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    });
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("(receiver.proxy_protocol)"), "{answer}");
 }
 
 #[test]
