@@ -16,7 +16,7 @@ fn page(proxy: &Proxy, path: &str) -> Answer {
     http_request(&proxy.push, "GET", path, &[BROWSER])
 }
 
-fn text(proxy: &Proxy, path: &str) -> String {
+pub fn text(proxy: &Proxy, path: &str) -> String {
     let answer = page(proxy, path);
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     answer.text()

@@ -2,6 +2,7 @@
 
 use crate::harness::{Proxy, eventually, free_address};
 use crate::operations::bench;
+use crate::page::text;
 
 /// The sink in the list of the proxy.
 pub fn listed(proxy: &Proxy, name: &str) -> serde_json::Value {
@@ -21,6 +22,11 @@ fn operations_are_forwarded_by_a_sink_whose_health_is_shown() {
     let waiting = listed(&near.proxy, "central");
     assert_eq!(waiting["state"], "waiting");
     assert_eq!(waiting["type"], "operations");
+    let page = text(&near.proxy, "/");
+    assert_eq!(page.matches("sinks.central.max_queue").count(), 1, "{page}");
+    assert!(!page.contains("operations.forward_queue"), "{page}");
+    let help = "operations_forward_queued_bytes: sinks.central.max_queue.\n";
+    assert!(near.proxy.metrics().contains(help));
     assert_eq!(near.send(b"c:1|c|#instance:own\n"), "");
     let failing = eventually(
         || listed(&near.proxy, "central"),
