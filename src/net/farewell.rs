@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// The limit on writing the last bytes, and that on reading after them.
+/// The limit on writing the last bytes, and again on reading after them.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// The number of bytes read at once.
@@ -19,7 +19,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // The peer may have disconnected.
-    if !end(stream, answer).await {
+    if !write_last(stream, answer).await {
         return;
     }
     let rest = async {
@@ -30,7 +30,7 @@ where
 }
 
 /// Writes the last bytes, and ends this side. Returns whether the peer may read them.
-pub async fn end<S: AsyncWrite + Unpin>(stream: &mut S, answer: &[u8]) -> bool {
+pub async fn write_last<S: AsyncWrite + Unpin>(stream: &mut S, answer: &[u8]) -> bool {
     let written = async {
         stream.write_all(answer).await?;
         stream.shutdown().await

@@ -34,7 +34,7 @@ use tokio::net::{TcpListener, UnixListener};
 pub use accept::Connection;
 pub use blocking::{BlockingPool, INLINE_BYTES};
 pub use budget::{BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
-pub use farewell::{end, turn_away};
+pub use farewell::{turn_away, write_last};
 pub use permits::{Permit, Permits, Progress};
 pub use proxy_header::Balancers;
 pub use stream::{PlainStream, Socket, Stream};

@@ -20,7 +20,7 @@ use super::rejection::Rejection;
 use crate::clock;
 use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
-use crate::net::{Connection, Progress, end, is_client_hello, turn_away};
+use crate::net::{Connection, Progress, is_client_hello, turn_away, write_last};
 use crate::reason::Reason;
 use crate::security::{Caller, ListenerKind};
 use crate::telemetry::Transport;
@@ -108,7 +108,10 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
                 drop(permit);
                 turn_away(&mut stream, &answers).await;
             }
-            Err(_) => drop(end(&mut stream, &answers).await),
+            // As many others linger. If bytes of the sender are unread, it may lose the lines.
+            Err(_) => {
+                let _ = write_last(&mut stream, &answers).await;
+            }
         };
     }
     session.write_answers(&mut stream).await;

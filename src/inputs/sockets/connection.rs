@@ -21,8 +21,8 @@ use crate::clock;
 use crate::fairness::{Account, Excess, has_ended};
 use crate::live::Live;
 use crate::net::{
-    Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE, end,
-    turn_away,
+    Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
+    turn_away, write_last,
 };
 use crate::reason::Reason;
 use crate::security::{Caller, ListenerKind, Role, Scope};
@@ -439,7 +439,7 @@ impl Session {
             if self.evicted {
                 // Another connection waits for its permit. A sender that still writes may lose the
                 // line.
-                let _ = end(stream, line.as_bytes()).await;
+                let _ = write_last(stream, line.as_bytes()).await;
             } else {
                 turn_away(stream, line.as_bytes()).await;
             }
